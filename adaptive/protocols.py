@@ -1,0 +1,167 @@
+"""The contracts between the pipeline and what plugs into it: sources, sinks, limits.
+
+They are structural: nothing inherits from them. Files under `sinks/` do not even import them, so
+that each one can be copied alone into another project; everything that crosses the sink contract
+is a plain tuple, dict, str or Arrow object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import pyarrow as pa
+
+from adaptive.rows import Chunk, Field, Row
+
+Mode = Literal["append", "ignore", "upsert", "replace"]
+Capability = Literal["append", "ignore", "upsert", "replace", "arrow", "transactional", "create"]
+Verdict = Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]
+Rejection = tuple[int, str, str]  # index of the row in what was written, code, reason
+
+
+class Source(Protocol):
+    """One input of a load: a file or a stream, read once from start to end.
+
+    `read` runs in one thread and does what must be serial; `parse` runs in parser workers, several
+    calls at once, and does the rest. Between them goes a raw piece whose type is the source's own.
+    """
+
+    name: str  # for people: a path or "-"; holds no password
+    format: str
+
+    def schema(self) -> pa.Schema:
+        """Return the columns' names and natural types; text formats say string for every column.
+
+        Raises UsageError for an input without columns, SourceError if it cannot be read.
+        """
+
+    def infer(self) -> pa.Schema:
+        """Return types that every value of the whole input satisfies (string where none fits)."""
+
+    def read(self) -> Iterator[Any]:
+        """Yield raw pieces in source order.
+
+        Raises SourceError where the input cannot be read any further; all pieces before that
+        point have been yielded by then.
+        """
+
+    def parse(self, raw: Any, fields: Sequence[Field]) -> Chunk:
+        """Return the records of a raw piece, cast to the fields' column types.
+
+        Ordinals count from 0 here; the pipeline moves them to their place in the split. Bad records become rejects; nothing about their neighbours changes. Raises nothing for bad
+        data.
+        """
+
+
+class Sink(Protocol):
+    """A writer of one table in one database. One instance per writer thread, always.
+
+    Order of calls: `open`, then any number of transactions `begin` … `write`* … `commit` or
+    `rollback`, then `close`. The coordinator of a load uses an instance of its own for `prepare`,
+    `loads`, `receipts` and `finish`. Calls on one instance never overlap.
+    """
+
+    capabilities: frozenset[Capability]
+    max_rows: int | None  # hard bound of one write
+    max_bytes: int | None
+    max_writers: int | None
+    doomed: bool  # the transaction can only be rolled back
+    duplicates: int  # rows of the last write that mode ignore left out
+
+    def open(self) -> None:
+        """Connect. Changes nothing on the server but temporary objects."""
+
+    def close(self) -> None:
+        """Disconnect, rolling back what is open. Repeating it is fine; raises nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def prepare(self, load: Mapping[str, Any], schema: pa.Schema | None = None) -> Sequence[tuple[Any, ...]]:
+        """Make ready for a load, under a lock of the database, and return the table's columns.
+
+        `load` holds `load` (id), `fingerprint`, `source`, `mapping` (texts), `owner` (random text)
+        and `splits` (list of int). Checks rights; makes the ledger tables, and with `schema` the
+        missing table; takes the splits over for `owner`; drops stray staging tables; starts
+        `replace`. A load that is already done is left alone. Returns tuples as in `rows.Column`.
+
+        Raises LookupError if the table is missing and `schema` is None, PermissionError if a right
+        is missing (the text names it), otherwise the driver's error.
+        """
+
+    def loads(self) -> list[dict[str, Any]]:
+        """Return the rows of `_adaptive_loads` for the table ([] if there is no ledger), oldest first.
+
+        Keys: load, fingerprint, source, mapping, target, mode, state ("running" or "done"), rows,
+        rejected, started_at, finished_at (datetime with zone or None).
+        """
+
+    def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
+        """Return what is committed: segments `[split, first, last]`, rows, rejected `[split, ordinal]`."""
+
+    def finish(self, load: Mapping[str, Any]) -> None:
+        """End a load: swap `replace` in, compact receipts, mark it done, in one transaction.
+
+        Checks ownership like `begin`. Blocks until durable; repeating it is fine.
+        """
+
+    def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
+        """Open a transaction whose first statement is the receipt.
+
+        `receipt` holds `load`, `batch`, `owner`, `segments`, `rows` and `replaces` (the batch whose
+        receipt this one takes the place of, or None). Waits for an earlier attempt at the same batch that is
+        still open. Returns False, with nothing open, if this batch is already committed. Raises an
+        error that `classify` calls "taken_over" if the splits have another owner.
+        """
+
+    def write(self, rows: Sequence[Row]) -> list[Rejection]:
+        """Write mappings of column to value. All or nothing where the sink is transactional.
+
+        Raises the driver's error; the transaction stays usable unless `doomed` is true. A sink
+        without transactions returns the rows it refused instead.
+        """
+
+    def write_arrow(self, rows: pa.Table) -> list[Rejection]:
+        """Write a table whose columns have the types that `prepare` returned. As `write`."""
+
+    def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
+        """Make the transaction durable. `rejected` and `rows` (written) correct the receipt.
+
+        Deferred constraints are checked first, so that their failure leaves the rows to be isolated.
+        """
+
+    def rollback(self) -> None:
+        """Drop the transaction. Raises nothing on a dead connection."""
+
+    def hint(self, error: BaseException) -> int | None:
+        """Return the index of the row that caused an error of `write`, if the error says so."""
+
+    def classify(self, error: BaseException) -> Verdict:
+        """Say what an error means.
+
+        "retry": nothing was applied and it may pass; "in_doubt": the outcome is unknown; "reject":
+        the data is bad; "fatal": configuration, schema or rights; "taken_over": see `begin`.
+        """
+
+
+class Limit(Protocol):
+    """A passive rule for how much is in flight: numbers in, numbers out."""
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of the next large batch."""
+
+    @property
+    def writers(self) -> int:
+        """Return how many writers may be busy."""
+
+    def observe(self, *, rows: int, seconds: float, full: bool) -> str | None:
+        """Learn from a committed batch; return the reason if a number changed."""
+
+    def overload(self) -> str:
+        """Learn from an overload error; return the reason."""

@@ -1,0 +1,27 @@
+"""Sinks by URL scheme, imported only when used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from adaptive.errors import UsageError
+
+SINKS = {
+    "sqlite": "adaptive.sinks.sqlite:SqliteSink",
+    "postgresql": "adaptive.sinks.postgres:PostgresSink",
+    "postgres": "adaptive.sinks.postgres:PostgresSink",
+}
+
+
+def sink_class(url: str) -> Any:
+    """Return the sink class for a database URL.
+
+    Raises UsageError if the scheme is unknown.
+    """
+    scheme = url.partition("://")[0].lower()
+    if "://" not in url or scheme not in SINKS:
+        known = ", ".join(f"{name}://" for name in SINKS)
+        raise UsageError(f"no sink for this URL; it has to start with one of {known}")
+    module, _, name = SINKS[scheme].partition(":")
+    return getattr(import_module(module), name)
