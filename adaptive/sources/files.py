@@ -1,0 +1,153 @@
+"""Opens inputs: paths and patterns, standard input, blocks of whole lines.
+
+An input may break off: a truncated or damaged archive, a failing disk. What was readable before
+that point counts, so a break is no exception here: `Input.read` ends, and `Input.error` says why.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from adaptive.errors import SourceError, UsageError
+from adaptive.sources.compression import Stored, decompressed
+
+STDIN = "-"
+MAX_LINE = 256 << 20  # a longer line is no record but a wrong file; it would end in swapping
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+    """Return the files that paths and patterns name, each once, those of a pattern sorted.
+
+    `**` matches any number of folders, "-" is standard input, and a name that exists is never
+    taken for a pattern. Raises UsageError for what is missing, unreadable or a directory, and for
+    a pattern that matches no file.
+    """
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        for path in _matches(pattern):
+            found.setdefault(path if path == STDIN else os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _matches(pattern: str) -> list[str]:
+    if pattern == STDIN:
+        return [pattern]
+    if Path(pattern).exists():
+        return [_checked(pattern)]
+    if not glob.has_magic(pattern):
+        raise UsageError(f"{pattern}: no such file")
+    paths = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    files = sorted(path for path in paths if not Path(path).is_dir())
+    if not files:
+        raise UsageError(f"{pattern}: no file matches this pattern")
+    return [_checked(path) for path in files]
+
+
+def _checked(path: str) -> str:
+    if Path(path).is_dir():
+        raise UsageError(f"{path}: this is a directory; name its files, for example '{Path(path) / '*'}'")
+    if not os.access(path, os.R_OK):
+        missing = "no permission to read this file" if Path(path).exists() else "no such file"
+        raise UsageError(f"{path}: {missing}")
+    return path
+
+
+def size(path: str) -> int | None:
+    """Return the bytes of a file as it is stored, compressed or not; None for pipes."""
+    return Path(path).stat().st_size if path != STDIN and Path(path).is_file() else None
+
+
+class Input:
+    """The decompressed bytes of a file or of standard input, read once from start to end.
+
+    gzip and Zstandard are recognised by content, never by name. `error` says where and why the
+    input broke off, once `read` has returned everything before that point.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = "standard input" if path == STDIN else path
+        self.error: SourceError | None = None
+        self._stored = Stored(_opened(path))
+        self._blocks = decompressed(self._stored, path)
+        self._rest: bytes | memoryview = b""
+
+    @property
+    def consumed(self) -> int:
+        """Return how many bytes were taken from the file as it is stored."""
+        return self._stored.consumed
+
+    def read(self, size: int) -> bytes:
+        """Return what is at hand, at most `size` bytes; b"" only at the end or at a break."""
+        block = self._rest or self._next()
+        self._rest = memoryview(block)[size:]
+        return bytes(memoryview(block)[:size] if self._rest else block)
+
+    def _next(self) -> bytes:
+        try:
+            return next(self._blocks, b"")
+        except (OSError, EOFError, zlib.error) as error:
+            cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+            self.error = SourceError(
+                f"{self.name}: broken off after byte {self.consumed:,} of the file: {cause}"
+            )
+            return b""
+
+    def close(self) -> None:
+        """Close the file, but never standard input. Repeating it is fine."""
+        if self._stored.file is not sys.stdin.buffer:
+            self._stored.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_input(path: str) -> Input:
+    """Return the bytes of a file, or of standard input for "-"; use it in a `with` statement.
+
+    Raises SourceError if the file cannot be opened or its first bytes cannot be read.
+    """
+    try:
+        return Input(path)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from error
+
+
+def _opened(path: str) -> BinaryIO:
+    return sys.stdin.buffer if path == STDIN else Path(path).open("rb")
+
+
+def pieces(source: Input, size: int) -> Iterator[tuple[bytes, int]]:
+    """Yield blocks of about `size` bytes that end with a line, each with the number of its first line.
+
+    Lines count from 1. A longer line makes a longer block, up to `MAX_LINE` bytes. The last line
+    needs no newline; after a break it is left out, being cut, and `source.error` is raised at the
+    end. Raises SourceError, too, for a line longer than that.
+    """
+    line, rest, held = 1, [b""], 0
+    while block := source.read(size):
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            piece = b"".join((*rest, block[:cut]))
+            yield piece, line
+            line += piece.count(b"\n")
+            rest, held = [], 0
+        rest.append(block[cut:])
+        held += len(block) - cut
+        if held > MAX_LINE:
+            raise SourceError(f"{source.name}: line {line:,} is longer than {MAX_LINE >> 20} MB")
+    if source.error:
+        raise source.error
+    if held:
+        yield b"".join(rest), line
