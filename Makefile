@@ -1,0 +1,45 @@
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+BIN := .venv/bin
+BENCH_BIN := .bench/venv/bin
+PIP := -m pip --disable-pip-version-check --no-cache-dir
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint type bench system-deps
+
+help: ## show what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/ready ## load 100,000 market orders from XML into demo/orders.db
+	$(BIN)/adaptive demo
+
+test: .venv/ready ## run the tests, with a PostgreSQL of their own if its binaries are there
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+lint: .venv/ready ## check style, formatting and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: .venv/ready ## check types with mypy --strict
+	$(BIN)/mypy --strict adaptive benchmarks
+
+bench: .venv/ready .bench/venv/ready ## compare with other loaders; BENCH_ARGS=--quick for a minute's try
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+system-deps: ## as root on Debian: install PostgreSQL's server, the sqlite3 command and venv
+	@.ci/system-deps $(PYTHON)
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) install --quiet -r requirements.txt
+	$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Peers live apart from the package: what they pin must not decide what the package runs with.
+.bench/venv/ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv .bench/venv
+	-$(BENCH_BIN)/python $(PIP) install --quiet -r benchmarks/requirements.txt
+	touch $@

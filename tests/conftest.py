@@ -1,0 +1,32 @@
+"""What holds for every test: how hypothesis runs, and which labs CI insists on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+IN_CI = os.environ.get("CI") == "true"
+EXPECTED_LABS = ("sqlite", "postgres")  # what `make system-deps` provides for
+
+# No deadline anywhere: a busy machine is not a failure.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if IN_CI else "local")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test in CI that was skipped because an expected lab is not there.
+
+    A lab that finds no server skips with a reason that begins with "lab NAME:".
+    """
+    report = yield
+    if IN_CI and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason.startswith(tuple(f"lab {name}:" for name in EXPECTED_LABS)):
+            report.outcome = "failed"
+            report.longrepr = f"CI expects this lab. {reason}"
+    return report
