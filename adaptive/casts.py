@@ -1,14 +1,17 @@
-"""Casts of record batches to the target's column types, with a verdict per row."""
+"""Casts of a piece's records to the target's column types, with a verdict per record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pat
 
-from adaptive.rows import Chunk, Field, Reject
-from adaptive.types import type_word
+from adaptive.rows import Chunk, Column, Field, Reject
+from adaptive.typed_casts import as_text, cast_array
+
+_Verdict = tuple[str, str, str]  # code, reason, target column
 
 
 def cast_chunk(
@@ -19,36 +22,73 @@ def cast_chunk(
     timezone: str = "UTC",
     accepted: float = 0.0,
 ) -> Chunk:
-    """Return the records of a piece, cast to the fields' column types."""
-    count = batch.num_rows + len(broken)
-    bad = {reject.ordinal: reject for reject in broken}
-    ordinals = [ordinal for ordinal in range(count) if ordinal not in bad]
-    columns = []
-    for field in fields:
-        source, type_ = batch.column(field.source), field.column.type
-        try:
-            column = source if source.type == type_ else pc.cast(source, type_)
-        except pa.ArrowInvalid:
-            column = pa.array(
-                [_value(source[index], type_, ordinals[index], field, bad) for index in range(len(source))],
-                type_,
-            )
-        columns.append(column)
+    """Return the records of a piece with the fields' column names and types; bad ones as rejects.
+
+    `batch` holds, in order, the records that could be taken apart, its columns named as in the
+    source; `broken` holds the others, sorted by ordinal. Together they are the records 0 … count-1.
+    `timezone` is that of timestamps without offset in columns that have one. The codes of rejects
+    are "value" (does not convert), "null" (in a column that is not nullable) and "length".
+
+    Raises UsageError if nothing is known about a column's type or the time zone; nothing for bad data.
+    """
+    verdicts: dict[int, _Verdict] = {}
+    columns = [_cast_column(batch.column(field.source), field.column, timezone, verdicts) for field in fields]
     schema = pa.schema([pa.field(field.column.name, field.column.type) for field in fields])
-    rows = pa.RecordBatch.from_arrays(columns, schema=schema)
-    if bad:
-        rows = rows.filter(pa.array([ordinal not in bad for ordinal in ordinals], pa.bool_()))
-    rejects = [bad[ordinal] for ordinal in sorted(bad)]
+    rows = pa.RecordBatch.from_arrays(columns, schema=schema) if fields else batch.select([])
+    if verdicts:
+        rows = rows.filter(_good(len(batch), verdicts))
+    count = batch.num_rows + len(broken)
+    rejects = sorted([*broken, *_rejects(batch, fields, verdicts, broken)], key=lambda reject: reject.ordinal)
     return Chunk(0, count, rows, rejects, rows.nbytes, accepted=accepted)
 
 
-def _value(
-    scalar: pa.Scalar, type_: pa.DataType, ordinal: int, field: Field, bad: dict[int, Reject]
-) -> object:
-    try:
-        return pc.cast(scalar, type_).as_py()
-    except pa.ArrowInvalid:
-        name = field.column.name
-        reason = f"{scalar.as_py()!r} is not a value of type {type_word(type_)}"
-        bad.setdefault(ordinal, Reject(ordinal, "value", reason, name, {name: scalar.as_py()}))
-        return None
+def _cast_column(array: pa.Array, column: Column, timezone: str, verdicts: dict[int, _Verdict]) -> pa.Array:
+    """Return the cast column and add verdicts on rows that have none yet."""
+    values, reasons = cast_array(array, column.type, timezone)
+    for index, reason in reasons.items():
+        verdicts.setdefault(index, ("value", reason, column.name))
+    if not column.nullable and array.null_count:
+        for index in _indices(pc.is_null(array)):
+            verdicts.setdefault(index, ("null", f"{column.name} takes no NULL", column.name))
+    if column.max_length is not None and pat.is_string(column.type):
+        for index, length in _too_long(values, column.max_length):
+            reason = f"{length} characters, at most {column.max_length}"
+            verdicts.setdefault(index, ("length", reason, column.name))
+    return values
+
+
+def _too_long(text: pa.Array, limit: int) -> Iterable[tuple[int, int]]:
+    """Yield index and length of texts longer than `limit` characters."""
+    if (pc.max(pc.binary_length(text)).as_py() or 0) <= limit:  # a tenth of the cost of counting characters
+        return
+    lengths = pc.utf8_length(text)
+    for index in _indices(pc.greater(lengths, limit)):
+        yield index, lengths[index].as_py()
+
+
+def _indices(mask: pa.Array) -> list[int]:
+    indices: list[int] = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
+    return indices
+
+
+def _good(count: int, verdicts: dict[int, _Verdict]) -> pa.Array:
+    """Return a mask of the rows without a verdict."""
+    return pa.array([index not in verdicts for index in range(count)], pa.bool_())
+
+
+def _rejects(
+    batch: pa.RecordBatch, fields: Sequence[Field], verdicts: dict[int, _Verdict], broken: Sequence[Reject]
+) -> list[Reject]:
+    """Return the rejects of rows with a verdict, with all their values as text."""
+    if not verdicts:
+        return []
+    taken = {reject.ordinal for reject in broken}
+    ordinals = [ordinal for ordinal in range(len(batch) + len(broken)) if ordinal not in taken]
+    bad = sorted(verdicts)
+    read = batch.take(pa.array(bad))
+    texts = [as_text(read.column(field.source))[0].to_pylist() for field in fields]
+    names = [field.column.name for field in fields]
+    return [
+        Reject(ordinals[index], *verdicts[index], values=dict(zip(names, row, strict=True)))
+        for index, row in zip(bad, zip(*texts, strict=True), strict=True)
+    ]

@@ -1,0 +1,43 @@
+"""What the readings of all types share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from adaptive.types import type_word
+
+_SHOWN = 60  # characters of a value in a reason: enough to find it, short enough for one line
+
+
+class Reading(NamedTuple):
+    """How text becomes one type.
+
+    `cast` converts an array of strings and raises ValueError (ArrowInvalid is one) if any value is
+    bad; `sure` is a pattern (RE2) of texts that `cast` takes for certain; `canonical` returns a text
+    of the same meaning that `cast` takes, or raises ValueError with the reason; `trim` says that
+    blanks around a text mean nothing.
+    """
+
+    cast: Callable[[pa.Array], pa.Array]
+    sure: str
+    canonical: Callable[[str], str]
+    trim: bool = True
+
+
+def shown(text: str) -> str:
+    """Return a value as it appears in a reason: quoted, escaped, shortened."""
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def not_a(type_: pa.DataType, text: str) -> ValueError:
+    """Return the error for a text that cannot be read as a type at all."""
+    word = type_word(type_)
+    return ValueError(f"{shown(text)} is not {'an' if word[0] in 'aiu' and word != 'uuid' else 'a'} {word}")
+
+
+def out_of_range(type_: pa.DataType, text: str) -> ValueError:
+    """Return the error for a text whose value a type cannot hold."""
+    return ValueError(f"{shown(text)} is out of range for {type_word(type_)}")
