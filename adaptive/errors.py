@@ -10,11 +10,19 @@ AdaptiveError                1
 └── InterruptedLoadError   130   SIGINT or SIGTERM; the same command resumes the load
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class AdaptiveError(Exception):
-    """Base of everything raised on purpose; its text is meant for the user."""
+    """Base of everything raised on purpose; its text is meant for the user.
+
+    `result` is the `LoadResult` of a load that it stopped, if that had begun.
+    """
 
     exit_code = 1
+    result: Any = None
 
 
 class UsageError(AdaptiveError):

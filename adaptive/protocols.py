@@ -31,6 +31,14 @@ class Source(Protocol):
     name: str  # for people: a path or "-"; holds no password
     format: str
 
+    @property
+    def consumed(self) -> int:
+        """Return how far `read` has come, in the unit of `total`."""
+
+    @property
+    def total(self) -> int | None:
+        """Return the bytes of the file, or its rows where `read` counts those; None if unknown."""
+
     def schema(self) -> pa.Schema:
         """Return the columns' names and natural types; text formats say string for every column.
 
@@ -50,8 +58,8 @@ class Source(Protocol):
     def parse(self, raw: Any, fields: Sequence[Field]) -> Chunk:
         """Return the records of a raw piece, cast to the fields' column types.
 
-        Ordinals count from 0 here; the pipeline moves them to their place in the split. Bad records become rejects; nothing about their neighbours changes. Raises nothing for bad
-        data.
+        Ordinals count from 0 here; the pipeline moves them to their place in the split. Bad records
+        become rejects; nothing about their neighbours changes. Raises nothing for bad data.
         """
 
 
@@ -101,6 +109,9 @@ class Sink(Protocol):
         rejected, started_at, finished_at (datetime with zone or None).
         """
 
+    def empty(self) -> bool:
+        """Return whether the table has no rows."""
+
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed: segments `[split, first, last]`, rows, rejected `[split, ordinal]`."""
 
@@ -114,9 +125,9 @@ class Sink(Protocol):
         """Open a transaction whose first statement is the receipt.
 
         `receipt` holds `load`, `batch`, `owner`, `segments`, `rows` and `replaces` (the batch whose
-        receipt this one takes the place of, or None). Waits for an earlier attempt at the same batch that is
-        still open. Returns False, with nothing open, if this batch is already committed. Raises an
-        error that `classify` calls "taken_over" if the splits have another owner.
+        receipt this one takes the place of, or None). Waits for an earlier attempt at the same batch
+        that is still open. Returns False, with nothing open, if this batch is already committed.
+        Raises an error that `classify` calls "taken_over" if the splits have another owner.
         """
 
     def write(self, rows: Sequence[Row]) -> list[Rejection]:
@@ -137,6 +148,9 @@ class Sink(Protocol):
 
     def rollback(self) -> None:
         """Drop the transaction. Raises nothing on a dead connection."""
+
+    def doctor(self) -> list[str]:
+        """Return findings in words: version, rights, and the statements that would mend what is missing."""
 
     def hint(self, error: BaseException) -> int | None:
         """Return the index of the row that caused an error of `write`, if the error says so."""
@@ -160,8 +174,12 @@ class Limit(Protocol):
     def writers(self) -> int:
         """Return how many writers may be busy."""
 
-    def observe(self, *, rows: int, seconds: float, full: bool) -> str | None:
-        """Learn from a committed batch; return the reason if a number changed."""
+    def observe(self, *, rows: int, seconds: float, now: float, full: bool, backlog: bool) -> str | None:
+        """Learn from a committed batch; return the reason if a number changed.
 
-    def overload(self) -> str:
-        """Learn from an overload error; return the reason."""
+        `seconds` is its transaction's time, `now` a monotonic time; `full` says that the batch
+        reached the limit, `backlog` that more than half of the queue waited behind it.
+        """
+
+    def overload(self) -> str | None:
+        """Learn from an overload error; return the reason if a number changed."""

@@ -79,7 +79,8 @@ class Chunk:
     """Records `first` … `first + count - 1` of a split: the good ones in `rows`, the rest rejected.
 
     `rejects` is sorted by ordinal; `nbytes` is an estimate of the memory held; `accepted` is the
-    monotonic time in seconds at which the first record was taken in.
+    monotonic time in seconds at which the first record was taken in; `placed` says that the
+    position is final.
     """
 
     first: int
@@ -89,6 +90,7 @@ class Chunk:
     nbytes: int = 0
     split: int = 0
     accepted: float = 0.0
+    placed: bool = False
 
     def __len__(self) -> int:
         """Return the number of good rows."""
@@ -109,7 +111,9 @@ class Chunk:
         return guess
 
     def moved(self, split: int, first: int) -> Chunk:
-        """Return the chunk placed at ordinal `first` of a split, `self.first` being 0."""
+        """Return the chunk with its records counted from `first` of a split, unless it is placed."""
+        if self.placed:
+            return self
         rejects = [replace(reject, ordinal=reject.ordinal + first) for reject in self.rejects]
         return replace(self, split=split, first=first, rejects=rejects)
 
@@ -130,9 +134,9 @@ class Chunk:
             nbytes=int(self.nbytes * share),
         )
 
-    def cut(self, rows: int) -> tuple[Chunk, Chunk]:
-        """Return the part up to good row `rows - 1` and the rest; 0 < rows < len(self)."""
-        last = self.ordinal(rows - 1)
+    def cut(self, records: int) -> tuple[Chunk, Chunk]:
+        """Return the first `records` records and the rest; 0 < records < self.count."""
+        last = self.first + records - 1
         return self.between(self.first, last), self.between(last + 1, self.segment.last)
 
 
@@ -171,10 +175,9 @@ class Batch:
     def rows(self) -> pa.Table | list[Row]:
         """Return the good rows: a table without copying, or a list of mappings."""
         parts = [chunk.rows for chunk in self.chunks if len(chunk)]
-        if not parts:
-            return []
-        if isinstance(parts[0], pa.RecordBatch):
-            return pa.Table.from_batches(parts)
+        batches = [part for part in parts if isinstance(part, pa.RecordBatch)]
+        if batches:
+            return pa.Table.from_batches(batches)
         return [row for part in parts for row in part]
 
     def position(self, index: int) -> Position:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 from adaptive.errors import UsageError
+from adaptive.protocols import Sink
 
 SINKS = {
     "sqlite": "adaptive.sinks.sqlite:SqliteSink",
@@ -14,7 +15,7 @@ SINKS = {
 }
 
 
-def sink_class(url: str) -> Any:
+def sink_class(url: str) -> Callable[..., Sink]:
     """Return the sink class for a database URL.
 
     Raises UsageError if the scheme is unknown.
@@ -24,4 +25,5 @@ def sink_class(url: str) -> Any:
         known = ", ".join(f"{name}://" for name in SINKS)
         raise UsageError(f"no sink for this URL; it has to start with one of {known}")
     module, _, name = SINKS[scheme].partition(":")
-    return getattr(import_module(module), name)
+    found: Callable[..., Sink] = getattr(import_module(module), name)
+    return found

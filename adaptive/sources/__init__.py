@@ -15,8 +15,10 @@ FORMATS = {
     "parquet": "adaptive.sources.parquet:ParquetSource",
     "xml": "adaptive.sources.xml:XmlSource",
 }
-SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
-            ".parquet": "parquet", ".pq": "parquet", ".xml": "xml"}  # fmt: skip
+SUFFIXES = {
+    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".parquet": "parquet", ".pq": "parquet", ".xml": "xml",
+}  # fmt: skip
 COMPRESSIONS = (".gz", ".zst")
 
 

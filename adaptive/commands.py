@@ -1,0 +1,174 @@
+"""What the commands do and print: progress on standard error, the summary on standard output."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+
+from adaptive import loader, orders
+from adaptive.coordinator import Coordinator
+from adaptive.errors import AdaptiveError, UsageError
+from adaptive.isolation import first_line
+from adaptive.loader import Observer
+from adaptive.replay import replay_plan
+from adaptive.result import LoadResult
+from adaptive.sinks import sink_class
+from adaptive.summary import loads_table, summary
+from adaptive.urls import redact, without_password
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a command's output goes."""
+
+    quiet: bool = False
+    metrics_json: Path | None = None
+
+
+def show_log(level: str) -> None:
+    """Send the library's log to standard error from `level` on.
+
+    Raises UsageError for an unknown level.
+    """
+    levels = {
+        "debug": logging.DEBUG,
+        "info": logging.INFO,
+        "warning": logging.WARNING,
+        "error": logging.ERROR,
+    }
+    if level.lower() not in levels:
+        raise UsageError(f"log level {level!r} is not one of {', '.join(levels)}")
+    stream = logging.StreamHandler()
+    stream.setFormatter(logging.Formatter("adaptive: %(levelname)s: %(message)s"))
+    log = logging.getLogger("adaptive")
+    log.handlers[:] = [stream]
+    log.setLevel(levels[level.lower()])
+
+
+def load(
+    sources: Sequence[str], to: str, target: Mapping[str, Any], options: Mapping[str, Any], output: Output
+) -> int:
+    """Load files and return the exit code."""
+    return _run(
+        lambda observe: loader.plan(list(sources), to, observe=observe, **target, **options),
+        to,
+        str(target["table"] or "of the file's name"),
+        output,
+        budget=options["max_rejected"] is not None,
+    )
+
+
+def replay(path: str, to: str, table: str, max_rejected: str | None, output: Output) -> int:
+    """Load a dead letter file and return the exit code."""
+    return _run(
+        lambda observe: [replay_plan(path, to, table, max_rejected, observe)],
+        to,
+        table,
+        output,
+        budget=max_rejected is not None,
+    )
+
+
+def status(url: str) -> int:
+    """Print the loads that the database knows and return the exit code."""
+    with sink_class(url)(url) as sink:
+        typer.echo(loads_table(sink.loads()))
+    return 0
+
+
+def doctor(urls: Sequence[str]) -> int:
+    """Print what is found about each database; return 0 if every one can be loaded into, else 1."""
+    code = 0
+    for url in urls:
+        typer.echo(without_password(url))
+        try:
+            with sink_class(url)(url) as sink:
+                findings = sink.doctor()
+        except Exception as error:
+            code, findings = 1, [f"cannot connect: {redact(first_line(error), url)}"]
+        for finding in findings:
+            typer.echo(f"  {finding}")
+    return code
+
+
+def demo(rows: int, folder: Path) -> int:
+    """Generate orders, load them, and return the exit code."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "orders.xml"
+    if not file.exists():
+        typer.echo(f"generating {rows:,} market orders: {file}")
+        orders.write(file, rows)
+    options = {"types": {field.name: field.type for field in orders.schema()}, "max_rejected": None}
+    url = f"sqlite:///{folder / 'orders.db'}"
+    typer.echo(f"adaptive load {file} --to {url} --table orders --create")
+    return load([str(file)], url, {"table": "orders", "create": True}, options, Output())
+
+
+def _run(
+    plan: Callable[[Observer], Sequence[Coordinator]], to: str, target: str, output: Output, *, budget: bool
+) -> int:
+    with _display(output.quiet) as observe:
+        coordinators = plan(observe)
+        with _signals(coordinators):
+            result, error = _result(coordinators)
+    if result and output.metrics_json:
+        _write_metrics(result, output.metrics_json)
+    if result and not output.quiet:
+        typer.echo(summary(result, f"{without_password(to)}, table {target}"))
+    if error:
+        raise type(error)(redact(str(error), to)) from error
+    return 3 if result and result.rejected_count and not budget else 0
+
+
+def _result(coordinators: Sequence[Coordinator]) -> tuple[LoadResult | None, AdaptiveError | None]:
+    try:
+        return loader.run(coordinators), None
+    except AdaptiveError as error:
+        return error.result, error
+
+
+@contextmanager
+def _display(quiet: bool) -> Iterator[Observer]:
+    if quiet or not sys.stderr.isatty():
+        yield loader.unobserved
+        return
+    from adaptive.progress import Display  # rich costs 0.1 s
+
+    with Display() as display:
+        yield display
+
+
+@contextmanager
+def _signals(coordinators: Sequence[Coordinator]) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM stop the reading, and a second one stop at once."""
+    seen = 0
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 - the interface of signal
+        nonlocal seen
+        seen += 1
+        for coordinator in coordinators:
+            coordinator.interrupt() if seen == 1 else coordinator.kill()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write_metrics(result: LoadResult, path: Path) -> None:
+    parts = [part.metrics.to_dict() for part in (result.parts or [result]) if part.metrics]
+    try:
+        path.write_bytes(orjson.dumps(parts[0] if len(parts) == 1 else parts, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,284 @@
+"""Runs one load: identify, prepare, resume, feed, finish."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from adaptive import columns, feeder
+from adaptive.budget import Budget
+from adaptive.config import Settings, Target
+from adaptive.dead_letters import DeadLetterFile
+from adaptive.delivery import Identity
+from adaptive.errors import (
+    AdaptiveError,
+    InterruptedLoadError,
+    RefusedError,
+    SinkError,
+    SourceError,
+    TakenOverError,
+)
+from adaptive.flow import Flow
+from adaptive.isolation import first_line
+from adaptive.ledger import Committed, fingerprint
+from adaptive.metrics import Metrics
+from adaptive.protocols import Sink, Source
+from adaptive.result import LoadResult
+from adaptive.rows import Chunk, Column, Field
+
+INTERRUPTED = "interrupted; the same command resumes the load"
+GRACE = 30.0  # seconds that accepted rows get to be written after an interruption
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A source of a load, what identifies its content (None: nothing does), and its form.
+
+    `form` holds what else makes it another load: format and dialect.
+    """
+
+    source: Source
+    content: str | None
+    form: Mapping[str, Any]
+
+
+class Coordinator:
+    """One load: its inputs are its splits, in order.
+
+    A `replay` is never done: what it rejects may be mended and tried again.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        target: Target,
+        settings: Settings,
+        *,
+        types: Mapping[str, pa.DataType],
+        observe: Callable[[Flow, Source], None],
+        replay: bool = False,
+    ) -> None:
+        self._inputs, self._target, self._settings = inputs, target, settings
+        self._types, self._observe, self._replay = types, observe, replay
+        self._name = ", ".join(os.path.abspath(i.source.name) if i.content else i.source.name for i in inputs)  # noqa: PTH100
+        self._contents = [i.content or secrets.token_hex(16) for i in inputs]
+        self._form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}
+        self._interrupted = threading.Event()
+        self._flow: Flow | None = None
+
+    def run(self) -> LoadResult:
+        """Load what is not loaded yet, and return what came of it.
+
+        Raises RefusedError before the first row; SourceError, SinkError or TooManyRejectsError
+        (with `result` set) when something stopped it after that.
+        """
+        sink = self._target.sink()
+        try:
+            self._open(sink)
+            load = self._identify(self._known(sink))
+            fields = self._prepare(sink, load)
+            if done := self._done(sink, load):
+                return done
+            committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
+            self._refuse_emptied(sink, committed.rows)
+            result = self._feed(load, fields, committed)
+            if not self._replay:
+                self._finish(sink, load, result)
+            return result
+        finally:
+            sink.close()
+
+    def interrupt(self) -> None:
+        """Stop reading; `run` writes what was taken in and raises InterruptedLoadError."""
+        self._interrupted.set()
+
+    def kill(self) -> None:
+        """Stop at once; `run` raises InterruptedLoadError."""
+        self._interrupted.set()
+        if self._flow:
+            self._flow.abort(InterruptedLoadError(INTERRUPTED))
+
+    def _open(self, sink: Sink) -> None:
+        try:
+            sink.open()
+        except (OSError, ImportError):
+            raise
+        except Exception as error:
+            raise RefusedError(f"cannot connect: {first_line(error)}") from error
+
+    def _known(self, sink: Sink) -> list[dict[str, Any]]:
+        with _refusing(sink):
+            return sink.loads()
+
+    def _identify(self, known: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the load to prepare: a new one, or the one that this command began before."""
+        identity = fingerprint(self._contents, self._form)
+        name = self._settings.load_id or identity[:16]
+        same = [row for row in known if row["load"] == name or row["load"].startswith(f"{name}.")]
+        if self._settings.again and same and same[-1]["state"] == "done":
+            name = f"{name}.{len(same) + 1}"
+        elif same:
+            name = same[-1]["load"]
+        self._refuse_changed(known, identity)
+        return {
+            "load": name,
+            "fingerprint": identity,
+            "source": self._name,
+            "mapping": json.dumps({**self._form, "contents": self._contents}, sort_keys=True, default=str),
+            "owner": secrets.token_hex(16),
+            "splits": list(range(len(self._inputs))),
+        }
+
+    def _refuse_changed(self, known: list[dict[str, Any]], identity: str) -> None:
+        if self._settings.again or self._settings.load_id or not all(i.content for i in self._inputs):
+            return
+        for row in known:
+            if row["source"] == self._name and row["fingerprint"] != identity:
+                contents = json.loads(row["mapping"] or "{}").get("contents", self._contents)
+                if contents != self._contents:
+                    raise RefusedError(
+                        f"{self._name} was loaded on {_day(row)} with other content; "
+                        f"--again loads it as it is now, beside what is there"
+                    )
+
+    def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
+        schema = self._inputs[0].source.schema()
+        with _refusing(sink):
+            try:
+                found = sink.prepare(load)
+            except LookupError:
+                if not self._target.create:
+                    raise RefusedError(f"there is no table {self._target.table}; --create makes it") from None
+                found = sink.prepare(load, self._schema())
+        table = [Column(*column) for column in found]
+        return columns.match(schema.names, table, self._target.table)
+
+    def _schema(self) -> pa.Schema:
+        inferred = self._inputs[0].source.infer()
+        return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
+
+    def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:
+        row = next(row for row in self._known(sink) if row["load"] == load["load"])
+        if row["state"] != "done":
+            return None
+        self._refuse_emptied(sink, row["rows"])
+        return LoadResult(load["load"], self._name, already=_day(row))
+
+    def _refuse_emptied(self, sink: Sink, rows: int) -> None:
+        if rows and self._target.mode != "replace" and sink.empty():
+            raise RefusedError(
+                f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
+                f"{self._name} are in it; --again loads them again"
+            )
+
+    def _feed(self, load: dict[str, Any], fields: list[Field], committed: Committed) -> LoadResult:
+        started = time.monotonic()
+        metrics = Metrics(started)
+        metrics.count("resumed", len(committed))
+        letters = DeadLetterFile(
+            self._settings.dead_letters or f"./{load['load']}.rejected.jsonl",
+            {
+                "load": load["load"],
+                "source": self._name,
+                **self._form,
+                "columns": [f.column.name for f in fields],
+            },
+        )
+        rejected = set() if self._replay else set(committed.rejected)
+        flow = self._flow = Flow(
+            self._target.sink,
+            Identity(
+                load["load"],
+                load["owner"],
+                [i.source.name for i in self._inputs],
+                self._target.kind,
+            ),
+            letters,
+            metrics,
+            self._settings,
+            mode=self._target.mode,
+            rejected_before=len(rejected),
+            settled_before=len(committed),
+            on_rejected=rejected.update,
+        )
+
+        def result() -> LoadResult:
+            snapshot = metrics.snapshot(time.monotonic())
+            return LoadResult(
+                load["load"], self._name, snapshot.success_count, snapshot.duplicate_count, len(committed),
+                snapshot.duration_seconds, frozenset(rejected), letters.path, metrics=snapshot,
+            )  # fmt: skip
+
+        try:
+            self._pump(flow, fields, committed, metrics)
+            Budget.parse(self._settings.max_rejected).check(
+                len(rejected), len(committed) + metrics.total("enqueue"), ended=True
+            )
+        except AdaptiveError as error:
+            error.result = result()
+            raise
+        return result()
+
+    def _pump(self, flow: Flow, fields: list[Field], committed: Committed, metrics: Metrics) -> None:
+        """Put what is not settled into the flow and have it written."""
+        flow.start()
+        broken: SourceError | None = None
+        try:
+            for chunk in self._chunks(flow, fields, metrics):
+                for part in committed.missing(chunk):
+                    flow.put(part)
+                if self._interrupted.is_set():
+                    break
+        except SourceError as error:
+            broken = error
+        except BaseException as error:
+            flow.abort(error)
+            raise
+        flow.drain(GRACE if self._interrupted.is_set() else None)
+        if broken:
+            raise broken
+        if self._interrupted.is_set():
+            raise InterruptedLoadError(INTERRUPTED)
+
+    def _chunks(self, flow: Flow, fields: list[Field], metrics: Metrics) -> Iterator[Chunk]:
+        for split, item in enumerate(self._inputs):
+            self._observe(flow, item.source)
+            yield from feeder.chunks(item.source, split, fields, self._settings.parsers, metrics)
+
+    def _finish(self, sink: Sink, load: dict[str, Any], result: LoadResult) -> None:
+        try:
+            sink.finish(load)
+        except Exception as error:
+            text = first_line(error)
+            taken = sink.classify(error) == "taken_over"
+            failure = (
+                TakenOverError("taken over by another run of the same load") if taken else SinkError(text)
+            )
+            failure.result = result
+            raise failure from error
+
+
+def _day(row: Mapping[str, Any]) -> str:
+    when = row["finished_at"] or row["started_at"]
+    return when.astimezone().strftime("%Y-%m-%d %H:%M") if when else "an unknown day"
+
+
+@contextmanager
+def _refusing(sink: Sink) -> Iterator[None]:
+    """Raise what a sink raises before the first row as a RefusedError, or SinkError if it may pass."""
+    try:
+        yield
+    except (AdaptiveError, LookupError):
+        raise
+    except Exception as error:
+        passing = not isinstance(error, OSError) and sink.classify(error) in ("retry", "in_doubt")
+        raise (SinkError if passing else RefusedError)(first_line(error)) from error

@@ -1,0 +1,157 @@
+"""The dead letter queue: a JSON Lines file of the rejected records, to look at, mend and replay.
+
+The first line describes the load; each further line is one record: its position, what was read,
+and why it was refused. Letters are on disk before the batch commits; a letter counts only if a
+committed receipt names its position, so one left behind by an attempt that died does no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from adaptive.errors import AdaptiveError, UsageError
+from adaptive.rows import Position, Reject, Row
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One rejected record.
+
+    `values` maps target columns to what was read; `raw` is the record's text where it could not be
+    taken apart. `file` and `line` are for people; `position` is what counts.
+    """
+
+    position: Position
+    code: str
+    reason: str
+    column: str | None = None
+    values: Row | None = None
+    raw: str | None = None
+    file: str | None = None
+    line: int | None = None
+    sink: str | None = None
+    time: str | None = None
+
+    @classmethod
+    def of(cls, split: int, reject: Reject, file: str, sink: str) -> Self:
+        """Return the dead letter of a reject."""
+        return cls(
+            Position(split, reject.ordinal), reject.code, reject.reason, reject.column, reject.values,
+            reject.raw, file, reject.line, sink, datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """Return where it stands and why it was refused."""
+        line = f", line {self.line}" if self.line else ""
+        column = f", column {self.column}" if self.column else ""
+        return f"{self.file}, record {self.position.ordinal + 1}{line}{column}: {self.reason}"
+
+    def to_json(self) -> bytes:
+        """Return the letter as one line of JSON."""
+        position = {"file": self.file, "split": self.position.split, "record": self.position.ordinal + 1}
+        if self.line:
+            position["line"] = self.line
+        content = {"row": self.values} if self.raw is None else {"raw": self.raw}
+        letter = {**content, "position": position, "column": self.column, "code": self.code,
+                  "reason": self.reason, "sink": self.sink, "time": self.time}  # fmt: skip
+        return orjson.dumps(
+            letter, default=_as_text, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+        )
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Self:
+        """Return the letter in a line.
+
+        Raises ValueError if it is not one.
+        """
+        found = orjson.loads(line)
+        try:
+            place = found["position"]
+            position = Position(int(place["split"]), int(place["record"]) - 1)
+            return cls(position, found["code"], found["reason"], found.get("column"), found.get("row"),
+                       found.get("raw"), place.get("file"), place.get("line"), found.get("sink"),
+                       found.get("time"))  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a dead letter: {error!r} is missing or wrong") from error
+
+
+class DeadLetterFile:
+    """Appends dead letters to a file that is made, readable by its owner only, for the first one."""
+
+    def __init__(self, path: str, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self._header = orjson.dumps(
+            {"adaptive_dead_letters": VERSION, **header}, default=_as_text, option=orjson.OPT_APPEND_NEWLINE
+        )
+        self._written: set[Position] = set()
+        self._lock = threading.Lock()
+
+    def append(self, letters: Iterable[DeadLetter]) -> None:
+        """Append the letters not yet appended and wait until they are on disk.
+
+        Raises AdaptiveError if that fails, the file then unchanged or cut back to whole lines.
+        """
+        with self._lock:
+            fresh = [letter for letter in letters if letter.position not in self._written]
+            if fresh:
+                self._append(b"".join(letter.to_json() for letter in fresh))
+                self._written.update(letter.position for letter in fresh)
+
+    def _append(self, lines: bytes) -> None:
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AdaptiveError(f"cannot write dead letters to {self.path}: {error.strerror}") from error
+        end = os.fstat(file).st_size
+        try:
+            with os.fdopen(os.dup(file), "ab") as out:
+                out.write(lines if end else self._header + lines)
+            os.fsync(file)
+        except OSError as error:
+            os.ftruncate(file, end)
+            raise AdaptiveError(f"cannot write dead letters to {self.path}: {error.strerror}") from error
+        finally:
+            os.close(file)
+
+
+def read(path: str) -> tuple[dict[str, Any], Iterator[DeadLetter]]:
+    """Return the header and the letters of a file.
+
+    Raises UsageError if it cannot be read or is not a dead letter file; the iterator raises it,
+    naming the line, for a line that is not a letter.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            header = orjson.loads(file.readline())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not a dead letter file") from error
+    if not isinstance(header, dict) or header.pop("adaptive_dead_letters", None) != VERSION:
+        raise UsageError(f"{path}: not a dead letter file of version {VERSION}")
+    return header, _letters(path)
+
+
+def _letters(path: str) -> Iterator[DeadLetter]:
+    with Path(path).open("rb") as file:
+        next(file)
+        for number, line in enumerate(file, start=2):
+            try:
+                if line.strip():
+                    yield DeadLetter.from_json(line)
+            except ValueError as error:
+                raise UsageError(f"{path}, line {number}: {error}") from error
+
+
+def _as_text(value: Any) -> str:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)

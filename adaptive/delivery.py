@@ -1,0 +1,206 @@
+"""Delivers one batch: begin with its receipt, write, isolate bad rows, dead letters, commit.
+
+A frozen batch is one transaction and one receipt, whatever had to be isolated and however often it
+has to be tried. After a lost connection the outcome is unknown until the same batch is begun again:
+its receipt then waits for the earlier attempt and either goes in or is already there. A batch in
+doubt is never split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import tenacity
+
+from adaptive.dead_letters import DeadLetter, DeadLetterFile
+from adaptive.errors import AdaptiveError, SinkError, TakenOverError
+from adaptive.isolation import Isolation, first_line
+from adaptive.metrics import Metrics
+from adaptive.protocols import Rejection, Sink, Verdict
+from adaptive.rows import Batch, Position, Reject, Row
+
+log = logging.getLogger("adaptive")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which load a batch belongs to, and the name its rows have for people."""
+
+    load: str
+    owner: str
+    files: Sequence[str]
+    sink: str
+    keep_receipts: bool = True  # False: a live producer's receipts take each other's place
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch's records."""
+
+    written: int
+    rejected: Sequence[Position]
+    duplicates: int
+    seconds: float  # of the transaction that committed
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How long to try again: attempts after the first, and seconds in all."""
+
+    attempts: int = 10
+    seconds: float = 120.0  # longer than the sessions' server-side limits (60 s), which settle doubts
+    wait: Callable[[float], None] = time.sleep
+
+
+class DeliveryError(Exception):
+    """An attempt failed; `verdict` is the sink's."""
+
+    def __init__(self, verdict: Verdict, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.verdict, self.error = verdict, error
+
+
+class Delivery:
+    """Delivers batches through one sink, one at a time."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        identity: Identity,
+        dead_letters: DeadLetterFile,
+        metrics: Metrics,
+        retry: Retry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sink, self._identity, self._dead_letters = sink, identity, dead_letters
+        self._metrics, self._retry, self._clock = metrics, retry, clock
+        self._open = False
+        self._previous: str | None = None  # the receipt that the next one replaces
+        self._settled: Outcome | None = None  # of the attempt whose commit is in doubt
+
+    def deliver(self, batch: Batch) -> Outcome:
+        """Write a batch exactly once and return what became of it.
+
+        Raises TakenOverError if another run owns the load, SinkError if the database stops it.
+        """
+        self._settled = None
+        try:
+            outcome: Outcome = self._retrying()(self._attempt, batch)
+        except DeliveryError as failure:
+            raise self._final(failure) from failure.error
+        if not self._identity.keep_receipts:
+            self._previous = batch.id
+        return outcome
+
+    def close(self) -> None:
+        """Disconnect; repeating it is fine."""
+        self._open = False
+        self._sink.close()
+
+    def _retrying(self) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, DeliveryError) and error.verdict in ("retry", "in_doubt")
+            ),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
+            stop=tenacity.stop_after_attempt(self._retry.attempts + 1)
+            | tenacity.stop_after_delay(self._retry.seconds),
+            before_sleep=self._note_retry,
+            sleep=self._retry.wait,
+            reraise=True,
+        )
+
+    def _note_retry(self, state: tenacity.RetryCallState) -> None:
+        failure = state.outcome.exception() if state.outcome else None
+        if isinstance(failure, DeliveryError):
+            self._metrics.count("retry")
+            self._metrics.error("in_doubt" if failure.verdict == "in_doubt" else "transient")
+            log.warning("attempt %d failed (%s): %s", state.attempt_number, failure.verdict, failure)
+
+    def _attempt(self, batch: Batch) -> Outcome:
+        started = self._clock()
+        with self._judged():
+            if not self._open:
+                self._sink.open()
+                self._open = True
+            if not self._sink.begin(self._receipt(batch)):
+                return self._settled or Outcome(len(batch), (), 0, self._clock() - started)
+            rejects, duplicates = self._write(batch)
+            letters = [
+                DeadLetter.of(split, reject, self._identity.files[split], self._identity.sink)
+                for split, reject in [*batch.rejects, *rejects]
+            ]
+            self._dead_letters.append(letters)
+            positions = [letter.position for letter in letters]
+            written = len(batch) - len(rejects) - duplicates
+            self._settled = Outcome(written, positions, duplicates, self._clock() - started)
+            if letters or duplicates:
+                self._sink.commit(positions, written)
+            else:
+                self._sink.commit()
+            for letter in letters:
+                self._metrics.error(letter.code)
+            return replace(self._settled, seconds=self._clock() - started)
+
+    @contextlib.contextmanager
+    def _judged(self) -> Iterator[None]:
+        try:
+            yield
+        except (AdaptiveError, OSError, MemoryError):
+            self._sink.rollback()
+            raise
+        except Exception as error:
+            verdict = self._sink.classify(error)
+            self._sink.rollback()
+            if verdict == "in_doubt" or not self._open:
+                self.close()
+            raise DeliveryError(verdict, error) from error
+
+    def _receipt(self, batch: Batch) -> dict[str, Any]:
+        return {
+            "load": self._identity.load,
+            "batch": batch.id,
+            "owner": self._identity.owner,
+            "segments": [list(segment) for segment in batch.segments],
+            "rows": len(batch),
+            "replaces": self._previous,
+        }
+
+    def _write(self, batch: Batch) -> tuple[list[tuple[int, Reject]], int]:
+        """Write the rows; return what was rejected, with its split, and how many were there already."""
+        duplicates = 0
+
+        def write(piece: pa.Table | list[Row]) -> list[Rejection]:
+            nonlocal duplicates
+            found = self._sink.write_arrow(piece) if isinstance(piece, pa.Table) else self._sink.write(piece)
+            duplicates += self._sink.duplicates
+            return found
+
+        rows = batch.rows()
+        if not len(rows):
+            return [], 0
+        rejects: list[tuple[int, Reject]] = []
+        for index, code, reason in Isolation(rows, write, self._sink):
+            position = batch.position(index)
+            rejects.append((position.split, Reject(position.ordinal, code, reason, values=_row(rows, index))))
+        return rejects, duplicates
+
+    def _final(self, failure: DeliveryError) -> AdaptiveError:
+        error = failure.error
+        if failure.verdict == "taken_over":
+            return TakenOverError("taken over by another run of the same load")
+        if failure.verdict == "in_doubt":
+            return SinkError(f"the connection is lost and does not come back: {first_line(error)}")
+        return SinkError(first_line(error))
+
+
+def _row(rows: Any, index: int) -> Row:
+    found: Row = rows.slice(index, 1).to_pylist()[0] if isinstance(rows, pa.Table) else rows[index]
+    return found

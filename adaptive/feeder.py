@@ -1,0 +1,59 @@
+"""Parses a source in several threads and yields its chunks in order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from adaptive.errors import SourceError
+from adaptive.metrics import Metrics
+from adaptive.protocols import Source
+from adaptive.rows import Chunk, Field
+
+T = TypeVar("T")
+
+
+def chunks(
+    source: Source, split: int, fields: Sequence[Field], workers: int, metrics: Metrics
+) -> Iterator[Chunk]:
+    """Yield a source's chunks in source order, each at its place in the split.
+
+    Reading is serial, in the caller's thread; parsing runs up to `workers` pieces ahead. Raises
+    SourceError after everything before the break has been yielded.
+    """
+
+    def parse(raw: Any, accepted: float) -> Chunk:
+        started = time.monotonic()
+        chunk = source.parse(raw, fields)
+        metrics.spent("parser", "busy", time.monotonic() - started)
+        return replace(chunk, accepted=accepted)
+
+    ordinal = 0
+    with ThreadPoolExecutor(workers, thread_name_prefix="parser") as pool:
+        parsed = (pool.submit(parse, raw, time.monotonic()) for raw in source.read())
+        for future in ahead(parsed, workers):
+            chunk = future.result()
+            if chunk.count:
+                yield chunk.moved(split, ordinal)
+            ordinal += chunk.count
+
+
+def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """Yield items in order, each one after `depth` further ones have been taken.
+
+    Raises SourceError like `items`, but after yielding what came before it.
+    """
+    waiting: deque[T] = deque()
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) > depth:
+                yield waiting.popleft()
+    except SourceError:
+        yield from waiting
+        raise
+    yield from waiting

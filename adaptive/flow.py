@@ -1,0 +1,234 @@
+"""The threads of one load: writers behind a bounded queue. The only wiring there is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from adaptive import limits
+from adaptive.batching import Adaptive, Batcher, Fixed, Policy, Tiers
+from adaptive.budget import Budget
+from adaptive.config import MAX_WRITERS, Settings
+from adaptive.dead_letters import DeadLetterFile
+from adaptive.delivery import Delivery, Identity, Outcome, Retry
+from adaptive.errors import AdaptiveError, SinkError
+from adaptive.metrics import Metrics
+from adaptive.protocols import Limit, Mode, Sink
+from adaptive.queue import Depth, Queue
+from adaptive.rows import Batch, Chunk, Position
+from adaptive.watermark import Watermark
+
+log = logging.getLogger("adaptive")
+
+LINGER = (
+    0.01  # seconds a quiet stream's record waits for company: above it latency grows, throughput does not
+)
+
+
+class Flow:
+    """Takes chunks in and has them written: `start`, `put`…, then `drain` or `abort`.
+
+    Writers are threads with a sink each. Their number follows the limit: one more is started when
+    it rises, the last one ends when it falls.
+    """
+
+    def __init__(
+        self,
+        make_sink: Callable[[], Sink],
+        identity: Identity,
+        dead_letters: DeadLetterFile,
+        metrics: Metrics,
+        settings: Settings,
+        *,
+        mode: Mode = "append",
+        fill: bool = True,
+        rejected_before: int = 0,
+        settled_before: int = 0,
+        pull: Callable[[], None] | None = None,
+        on_rejected: Callable[[Sequence[Position]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make_sink, self._identity, self._dead_letters = make_sink, identity, dead_letters
+        self.metrics, self._clock, self._on_rejected = metrics, clock, on_rejected
+        self._budget = Budget.parse(settings.max_rejected)
+        self._rejected, self._settled = rejected_before, settled_before
+        self._stopping = threading.Event()
+        self._retry = Retry(settings.max_retries, wait=self._wait)
+        first = make_sink()
+        self.queue = Queue(settings.queue_size, clock=clock, pull=pull)
+        ceiling = min(limits.CEILING, max(1, self.queue.max_records // 4), first.max_rows or limits.CEILING)
+        self.limit = _limit(settings, mode, first.max_writers, ceiling)
+        self.batcher = Batcher(
+            self.queue,
+            _policy(settings, self.limit, fill=fill),
+            linger=_linger(settings, fill=fill),
+            max_records=first.max_rows,
+            max_bytes=first.max_bytes,
+            on_cut=self._note_cut,
+        )
+        self._backlog = False
+        self._watermark = Watermark()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the writers."""
+        with self._lock:
+            self._start_missing()
+
+    def put(self, chunk: Chunk) -> None:
+        """Take a chunk in, waiting while the queue is full.
+
+        Raises what stopped the writers.
+        """
+        before = self._clock()
+        self.queue.put(chunk)
+        now = self._clock()
+        self.metrics.spent("reader", "waiting", now - before)
+        self.took(chunk, now)
+
+    def took(self, chunk: Chunk, now: float) -> None:
+        """Count a chunk that has entered the queue."""
+        self.metrics.count("enqueue", chunk.count)
+        self.metrics.depth(now, self.queue.depth.records)
+
+    def flush(self, upto: int) -> None:
+        """Wait until the first `upto` records of a single split are settled, without lingering.
+
+        Raises what stopped the writers.
+        """
+        self.batcher.hurry = True
+        self.queue.wake()
+        try:
+            self._watermark.wait(upto)
+        finally:
+            self.batcher.hurry = False
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Write everything that was taken in, and end.
+
+        Raises what stopped the writers, SinkError if they need more than `timeout` seconds.
+        """
+        self.queue.close()
+        deadline = None if timeout is None else self._clock() + timeout
+        while alive := self._alive():
+            alive[0].join(None if deadline is None else max(0.0, deadline - self._clock()))
+            if deadline is not None and self._clock() >= deadline and alive[0].is_alive():
+                self.abort(SinkError("the database did not take the rest in time"))
+                break
+        if error := self.queue.error:
+            raise error
+
+    def abort(self, error: BaseException) -> None:
+        """Stop at once: what is not committed is left to the next run."""
+        self._stopping.set()
+        self.queue.fail(error)
+        self._watermark.fail(error)
+
+    def _alive(self) -> list[threading.Thread]:
+        with self._lock:
+            return [thread for thread in self._threads if thread.is_alive()]
+
+    def _start_missing(self) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for number in range(len(self._threads), self.limit.writers):
+            thread = threading.Thread(
+                target=self._write, args=(number,), name=f"writer-{number}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _write(self, number: int) -> None:
+        delivery = Delivery(
+            self._make_sink(),
+            self._identity,
+            self._dead_letters,
+            self.metrics,
+            self._retry,
+            clock=self._clock,
+        )
+        try:
+            while number < self.limit.writers:
+                before = self._clock()
+                batch = self.batcher.next()
+                taken = self._clock()
+                self.metrics.spent("writer", "idle", taken - before)
+                if batch is None:
+                    break
+                outcome = delivery.deliver(batch)
+                self.metrics.spent("writer", "busy", self._clock() - taken)
+                self._settle(batch, outcome)
+        except BaseException as error:
+            self.abort(error if isinstance(error, AdaptiveError) else _unexpected(error))
+        finally:
+            delivery.close()
+
+    def _settle(self, batch: Batch, outcome: Outcome) -> None:
+        now = self._clock()
+        records = sum(chunk.count for chunk in batch.chunks)
+        self.metrics.count("success", outcome.written)
+        self.metrics.count("fail", len(outcome.rejected))
+        self.metrics.count("duplicate", outcome.duplicates)
+        self.metrics.committed(
+            size=records,
+            seconds=outcome.seconds,
+            accepted=[(chunk.accepted, chunk.count) for chunk in batch.chunks],
+            now=now,
+        )
+        with self._lock:
+            self._rejected += len(outcome.rejected)
+            self._settled += records
+            self._budget.check(self._rejected, self._settled)
+            self._adjust(records, outcome.seconds, now)
+        if self._on_rejected:
+            self._on_rejected(outcome.rejected)
+        for segment in batch.segments:
+            self._watermark.settle(segment.first, segment.last)
+
+    def _adjust(self, records: int, seconds: float, now: float) -> None:
+        full = records >= self.limit.rows
+        reason = self.limit.observe(rows=records, seconds=seconds, now=now, full=full, backlog=self._backlog)
+        if reason:
+            depth = self.queue.depth.records
+            self.metrics.decided(now, depth, self.limit.rows, self.limit.writers, reason)
+            log.debug("%s: %d rows, %d writers", reason, self.limit.rows, self.limit.writers)
+            self._start_missing()
+
+    def _note_cut(self, depth: Depth) -> None:
+        self._backlog = (
+            depth.records > self.queue.max_records // 2 or depth.nbytes > self.queue.max_bytes // 2
+        )
+        self.metrics.depth(self._clock(), self.queue.depth.records)
+
+    def _wait(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+
+def _limit(settings: Settings, mode: Mode, max_writers: int | None, ceiling: int) -> Limit:
+    # The last row of a key has to win: batches of one key may not overtake each other.
+    most = 1 if mode in ("upsert", "ignore") else (max_writers or MAX_WRITERS)
+    if settings.batch == "adaptive" and settings.writers is None:
+        return limits.Controller(max_writers=min(most, MAX_WRITERS), ceiling=ceiling)
+    return limits.Fixed(ceiling, min(most, settings.writers or 1))
+
+
+def _policy(settings: Settings, limit: Limit, *, fill: bool) -> Policy:
+    if settings.batch == "tiers":
+        return Tiers()
+    if settings.batch == "adaptive":
+        return Adaptive(limit, fill)
+    return Fixed(int(settings.batch))
+
+
+def _linger(settings: Settings, *, fill: bool) -> float:
+    if settings.linger is not None:
+        return settings.linger / 1000
+    return threading.TIMEOUT_MAX if fill else LINGER
+
+
+def _unexpected(error: BaseException) -> BaseException:
+    if isinstance(error, OSError):
+        return SinkError(f"{error.filename or 'the system'}: {error.strerror or error}")
+    return error

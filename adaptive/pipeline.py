@@ -1,0 +1,151 @@
+"""`adaptive.Pipeline`: records that a program produces, into a table, while it runs."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from adaptive.config import Settings, Target
+from adaptive.dead_letters import DeadLetterFile
+from adaptive.delivery import Identity
+from adaptive.errors import AdaptiveError, RefusedError
+from adaptive.flow import Flow
+from adaptive.isolation import first_line
+from adaptive.metrics import Metrics, Snapshot
+from adaptive.protocols import Mode
+from adaptive.rows import Chunk, Row
+from adaptive.sources.rows import size_of
+
+COLLECT = 500  # records a busy producer collects before it takes the queue's lock
+
+
+class Pipeline:
+    """Takes records in with `put` and writes them in the background, in batches of fitting size.
+
+    `put` means accepted in memory; `flush`, or leaving the `with` block without an error, means
+    durable or dead-lettered. Records are not copied: do not change one that was put. Any number of
+    threads may put. Raises RefusedError if the table cannot be loaded as it is.
+    """
+
+    def __init__(
+        self,
+        to: str,
+        *,
+        table: str,
+        mode: Mode = "append",
+        key: str | Sequence[str] = (),
+        settings: Settings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._target = Target(to, table, mode, (key,) if isinstance(key, str) else tuple(key))
+        self._clock = clock
+        self._load = {
+            "load": secrets.token_hex(8), "fingerprint": "", "source": "live", "mapping": "{}",
+            "owner": secrets.token_hex(16), "splits": [0],
+        }  # fmt: skip
+        self._buffer: list[Row] = []
+        self._accepted = 0.0  # when the first record of the buffer came
+        self._next = 0
+        self._lock = threading.Lock()
+        settings = settings or Settings()
+        name = self._load["load"]
+        self._flow = Flow(
+            self._target.sink,
+            Identity(str(name), str(self._load["owner"]), ["live"], self._target.kind, keep_receipts=False),
+            DeadLetterFile(
+                settings.dead_letters or f"./{name}.rejected.jsonl", {"load": name, "format": "rows"}
+            ),
+            Metrics(clock()),
+            settings,
+            mode=mode,
+            fill=False,
+            pull=self._pull,
+            clock=clock,
+        )
+        self._prepare()
+        self._flow.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def put(self, record: Row) -> None:
+        """Take a record in, waiting only while the queue is full.
+
+        Raises what stopped the writers (SinkError, TakenOverError, TooManyRejectsError).
+        """
+        with self._lock:
+            if not self._buffer:
+                self._accepted = self._clock()
+            self._buffer.append(record)
+            if len(self._buffer) >= COLLECT:
+                self._push(self._flow.put)
+        # After the lock is free: a writer that went hungry meanwhile could not pull the record itself.
+        if self._flow.queue.hungry:
+            with self._lock:
+                self._push(self._flow.put)
+
+    def flush(self) -> None:
+        """Wait until everything put before is durable or dead-lettered.
+
+        Raises what stopped the writers.
+        """
+        with self._lock:
+            self._push(self._flow.put)
+            upto = self._next
+        self._flow.flush(upto)
+
+    def close(self) -> None:
+        """Write what was put, and end. Repeating it is fine.
+
+        Raises what stopped the writers.
+        """
+        if self._flow.queue.depth.closed:
+            return
+        with self._lock:
+            self._push(self._flow.put)
+        self._flow.drain()
+        with self._target.sink() as sink:
+            sink.finish(self._load)
+
+    def metrics(self) -> Snapshot:
+        """Return the metrics so far."""
+        return self._flow.metrics.snapshot(self._clock())
+
+    def _prepare(self) -> None:
+        try:
+            with self._target.sink() as sink:
+                sink.prepare(self._load)
+        except AdaptiveError:
+            raise
+        except Exception as error:
+            raise RefusedError(first_line(error)) from error
+
+    def _pull(self) -> None:
+        """Give a waiting writer what is in the buffer, unless a producer is doing so."""
+        if self._buffer and self._lock.acquire(blocking=False):
+            try:
+                self._push(self._offer)
+            finally:
+                self._lock.release()
+
+    def _offer(self, chunk: Chunk) -> None:
+        self._flow.queue.offer(chunk)
+        self._flow.took(chunk, self._clock())
+
+    def _push(self, put: Callable[[Chunk], None]) -> None:
+        if self._buffer:
+            rows, self._buffer = self._buffer, []
+            chunk = Chunk(
+                self._next, len(rows), rows, nbytes=size_of(rows[0]) * len(rows), accepted=self._accepted
+            )
+            self._next += len(rows)
+            put(chunk)

@@ -1,0 +1,73 @@
+"""The rows source: records that Python produces, as mappings of column to value."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+
+from adaptive.errors import UsageError
+from adaptive.rows import Chunk, Field, Row
+
+PIECE = 5_000  # records handed on at once: < 1 % overhead for each, < 5 MB held
+SAMPLE = 1_000  # records that names and types are taken from
+
+
+class RowsSource:
+    """Records from any iterable, read once.
+
+    Column names and types come from the first 1,000 records. Values go to the driver as they are.
+    """
+
+    name = "rows"
+    format = "rows"
+    total: int | None = None
+
+    def __init__(self, records: Iterable[Row]) -> None:
+        records = iter(records)
+        self._first = list(islice(records, SAMPLE))
+        self._records = chain(self._first, records)
+        self.consumed = 0
+
+    def schema(self) -> pa.Schema:
+        """Return the columns of the first records.
+
+        Raises UsageError if there are none, or if a column holds values of several types.
+        """
+        if not self._first:
+            raise UsageError("there are no rows to load")
+        names = dict.fromkeys(chain.from_iterable(self._first))
+        try:
+            return pa.schema([(name, _type([row.get(name) for row in self._first])) for name in names])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UsageError(f"the rows' types do not agree: {error}") from error
+
+    infer = schema
+
+    def read(self) -> Iterator[list[Row]]:
+        """Yield the records in lists."""
+        while piece := list(islice(self._records, PIECE)):
+            self.consumed += len(piece)
+            yield piece
+
+    def parse(self, raw: list[Row], fields: Sequence[Field]) -> Chunk:
+        """Return the records under the names of the target's columns."""
+        renamed = {field.source: field.column.name for field in fields if field.source != field.column.name}
+        if renamed:
+            raw = [{renamed.get(name, name): value for name, value in row.items()} for row in raw]
+        return Chunk(first=0, count=len(raw), rows=raw, nbytes=size_of(raw[0]) * len(raw))
+
+
+def size_of(row: Row) -> int:
+    """Return an estimate of the memory that a record holds, in bytes."""
+    return sys.getsizeof(row) + sum(map(sys.getsizeof, row.values()))
+
+
+def _type(values: list[Any]) -> pa.DataType:
+    found: pa.DataType = pa.array(values).type
+    if pa.types.is_decimal(found):
+        return pa.decimal128(38, found.scale)
+    return pa.string() if pa.types.is_null(found) else found
