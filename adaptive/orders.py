@@ -31,8 +31,7 @@ from adaptive.sources import COMPRESSIONS, format_of
 Order: TypeAlias = dict[str, Any]
 
 FIRST_ID = 10_000_000_000  # beyond 32 bits, so that a key cut to int4 is noticed
-OPENING = datetime(2024, 1, 2, 9, 30, tzinfo=UTC)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+OPENING = datetime(2024, 1, 2, 9, 30, tzinfo=UTC)  # 1704187800 seconds after 1970
 VENUES = ("ARCA", "BATS", "EDGX", "EURONEXT", "HKEX", "IEX", "LSE", "NASDAQ", "NYSE", "SIX", "TSE", "XETRA")
 ORDER_TYPES = ("LIMIT",) * 3 + ("MARKET",) * 2 + ("STOP", "STOP_LIMIT")
 WORDS = (
@@ -109,7 +108,10 @@ def write(
 
 
 class Checksums(NamedTuple):
-    """What a loaded table must reproduce. `price` is in units of 0.0001, `micros` since 1970."""
+    """What a loaded table must reproduce. `price` is in units of 0.0001, `micros` since OPENING.
+
+    That keeps the sums of 10,000,000 orders within 64 bits: SQLite refuses more.
+    """
 
     rows: int
     order_id: int
@@ -123,11 +125,11 @@ class Checksums(NamedTuple):
 
 CHECKSUM_SQL = {
     "postgresql": "SELECT count(*), sum(order_id), sum(quantity), sum(price * 10000)::numeric(38),"
-    " sum(trader_id), sum(extract(epoch FROM placed_at) * 1000000)::numeric(38), count(note),"
+    " sum(trader_id), sum((extract(epoch FROM placed_at) - 1704187800) * 1000000)::numeric(38), count(note),"
     " sum(octet_length(concat(symbol, side, order_type, venue, note))) FROM {table}",
     # characters 21-26 of an ISO timestamp are its microseconds; without them, "00:00" there casts to 0
     "sqlite": "SELECT count(*), sum(order_id), sum(quantity), sum(CAST(round(price * 10000) AS INTEGER)),"
-    " sum(trader_id), sum(strftime('%s', substr(placed_at, 1, 19)) * 1000000"
+    " sum(trader_id), sum((strftime('%s', substr(placed_at, 1, 19)) - 1704187800) * 1000000"
     " + CAST(substr(placed_at, 21, 6) AS INTEGER)), count(note),"
     " sum(length(CAST(symbol || side || order_type || venue || coalesce(note, '') AS BLOB)))"
     " FROM {table}",
@@ -146,7 +148,7 @@ def checksums(some: Iterable[Order]) -> Checksums:
             order["quantity"],
             int(order["price"].scaleb(4)),
             order["trader_id"],
-            (order["placed_at"] - EPOCH) // timedelta(microseconds=1),
+            (order["placed_at"] - OPENING) // timedelta(microseconds=1),
             note is not None,
             len(text.encode()),
         )

@@ -1,0 +1,1 @@
+"""Compares `adaptive` with other loaders, side by side in one run: `make bench`."""

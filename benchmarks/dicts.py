@@ -1,0 +1,53 @@
+"""From Python dicts to PostgreSQL, with `adaptive.Pipeline` and with a bare psycopg loop.
+
+    python -m benchmarks.dicts adaptive|psycopg COUNT URL
+
+The dicts are made before the clock starts; it stops when they are committed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from operator import itemgetter
+
+import psycopg
+
+import adaptive
+from adaptive.orders import COLUMNS, Order, orders
+
+PG_TYPES = ("int8", "text", "text", "int4", "numeric", "text", "int4", "text", "timestamptz", "text")
+
+
+def with_adaptive(some: list[Order], url: str) -> None:
+    """Put each dict into a pipeline."""
+    with adaptive.Pipeline(url, table="orders") as pipeline:
+        for order in some:
+            pipeline.put(order)
+
+
+def with_psycopg(some: list[Order], url: str) -> None:
+    """Write each dict as a row of one binary COPY: the fastest plain loop of psycopg."""
+    values = itemgetter(*COLUMNS)
+    statement = f"COPY orders ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)".encode()
+    with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(PG_TYPES)
+        for order in some:
+            copy.write_row(values(order))
+
+
+WAYS: dict[str, Callable[[list[Order], str], None]] = {"adaptive": with_adaptive, "psycopg": with_psycopg}
+
+
+def main(way: str, count: str, url: str) -> None:
+    """Load `count` orders and print the seconds it took."""
+    some = list(orders(int(count)))
+    start = time.perf_counter()
+    WAYS[way](some, url)
+    print(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
