@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
+from labs import postgres
 
 IN_CI = os.environ.get("CI") == "true"
 PROVIDED = ("no PostgreSQL",)  # begins of reasons to skip that `make system-deps` takes away
@@ -27,3 +28,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             report.outcome = "failed"
             report.longrepr = f"CI expects this to run. {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server's superuser, started for the session if need be."""
+    with postgres.server() as url:
+        if url is None:
+            pytest.skip(f"lab postgres: {postgres.ADVICE}")
+        yield url

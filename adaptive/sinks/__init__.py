@@ -14,16 +14,21 @@ SINKS = {
     "postgres": "adaptive.sinks.postgres:PostgresSink",
 }
 
+EXTRA = "install this package with its extra, as in pip install '.[postgres]'"
+
 
 def sink_class(url: str) -> Callable[..., Sink]:
     """Return the sink class for a database URL.
 
-    Raises UsageError if the scheme is unknown.
+    Raises UsageError if the scheme is unknown or its driver is not installed.
     """
     scheme = url.partition("://")[0].lower()
     if "://" not in url or scheme not in SINKS:
         known = ", ".join(f"{name}://" for name in SINKS)
         raise UsageError(f"no sink for this URL; it has to start with one of {known}")
     module, _, name = SINKS[scheme].partition(":")
-    found: Callable[..., Sink] = getattr(import_module(module), name)
+    try:
+        found: Callable[..., Sink] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{scheme}:// needs {error.name}, which is not installed: {EXTRA}") from error
     return found

@@ -1,0 +1,5 @@
+"""`python -m adaptive` is the command `adaptive`."""
+
+from adaptive.cli import main
+
+main()

@@ -1,0 +1,53 @@
+"""What a laboratory offers to the conformance checks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from adaptive.protocols import Sink
+
+
+class Lab(Protocol):
+    """An empty database of one kind."""
+
+    name: str
+    url: str
+
+    def sink(self, table: str, **options: Any) -> Sink:
+        """Return a new sink for a table, not open."""
+
+    def execute(self, statement: str) -> None:
+        """Run a statement with the raw driver."""
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Return the rows of a table, read with the raw driver, in any order."""
+
+    def break_links(self) -> None:
+        """Cut every connection that sinks hold, from the server's side, if there is a server."""
+
+
+def a_load(load: str = "load", splits: Sequence[int] = (0,)) -> dict[str, Any]:
+    """Return what `prepare` takes for a load, with an owner of its own."""
+    return {
+        "load": load,
+        "fingerprint": f"fingerprint of {load}",
+        "source": "orders.csv",
+        "mapping": "{}",
+        "owner": secrets.token_hex(16),
+        "splits": list(splits),
+    }
+
+
+def a_receipt(load: dict[str, Any], batch: str, first: int, last: int, **more: Any) -> dict[str, Any]:
+    """Return the receipt of a batch of split 0."""
+    return {
+        "load": load["load"],
+        "owner": load["owner"],
+        "batch": batch,
+        "segments": [[0, first, last]],
+        "rows": last - first + 1,
+        "replaces": None,
+        **more,
+    }

@@ -1,0 +1,76 @@
+"""The laboratories of the databases: each looks at its database with the raw driver."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from adaptive.protocols import Sink
+from adaptive.sinks import sink_class
+from labs import postgres
+
+
+class SqliteLab:
+    """A SQLite file; it has no links that could be cut."""
+
+    name = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.url = f"sqlite:///{path}"
+
+    def sink(self, table: str, **options: Any) -> Sink:
+        return sink_class(self.url)(self.url, table=table, **options)
+
+    def execute(self, statement: str) -> None:
+        with closing(sqlite3.connect(self._path)) as link, link:
+            link.execute(statement)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        with closing(sqlite3.connect(self._path)) as link:
+            link.row_factory = sqlite3.Row
+            quoted = table.replace('"', '""')
+            return [dict(row) for row in link.execute(f'SELECT * FROM "{quoted}"')]
+
+    def break_links(self) -> None:
+        return
+
+
+class PostgresLab:
+    """A database of a PostgreSQL server."""
+
+    name = "postgres"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def sink(self, table: str, **options: Any) -> Sink:
+        return sink_class(self.url)(self.url, table=table, **options)
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as link:
+            link.execute(statement.encode())
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        with psycopg.connect(self.url, row_factory=dict_row) as link:
+            return link.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+
+    def break_links(self) -> None:
+        self.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+
+
+@contextmanager
+def postgres_lab(server: str) -> Iterator[PostgresLab]:
+    """Yield a lab with a new database of a server."""
+    with postgres.database(server) as url:
+        yield PostgresLab(url)
