@@ -1,0 +1,767 @@
+"""PostgresSink against a real server; what is in the database is read with plain psycopg."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg import sql
+
+from adaptive.sinks import postgres
+from adaptive.sinks.postgres import ConnectError, OwnershipLostError, PostgresSink, ValueRefusedError
+
+Make = Callable[..., PostgresSink]
+
+
+class Database:
+    """A schema of its own, on the search_path of `url`."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        self.schema = schema
+        self.url = f"{url}?options=-csearch_path%3D{schema}"
+        self.link = psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+
+    def run(self, statement: str) -> None:
+        self.link.execute(statement.encode())
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self.link.execute(query.encode()).fetchall()
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Database]:
+    schema = f"s{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_url, autocommit=True) as link:
+        link.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    found = Database(postgres_url, schema)
+    found.run("CREATE TABLE orders (id int PRIMARY KEY, price numeric(18,4) CHECK (price >= 0), note text)")
+    yield found
+    found.link.close()
+
+
+@pytest.fixture
+def make(database: Database) -> Iterator[Make]:
+    sinks: list[PostgresSink] = []
+
+    def build(table: str = "orders", **options: Any) -> PostgresSink:
+        sinks.append(PostgresSink(database.url, table=table, **options))
+        sinks[-1].open()
+        return sinks[-1]
+
+    yield build
+    for sink in sinks:
+        sink.close()
+
+
+def load(name: str = "L", owner: str = "me", splits: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    return {
+        "load": name,
+        "fingerprint": "f",
+        "source": "s",
+        "mapping": "",
+        "owner": owner,
+        "splits": list(splits),
+    }
+
+
+def receipt(
+    batch: str = "b", owner: str = "me", name: str = "L", split: int = 0, **more: Any
+) -> dict[str, Any]:
+    return {"load": name, "batch": batch, "owner": owner, "segments": [(split, 0, 9)], "rows": 1, "replaces": None,
+            **more}  # fmt: skip
+
+
+def store(sink: PostgresSink, rows: Any) -> None:
+    """Write in one transaction without a receipt."""
+    sink.begin()
+    sink.write_arrow(rows) if isinstance(rows, pa.Table) else sink.write(rows)
+    sink.commit()
+
+
+# ---- construction and connection
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("mysql://h/d", {"table": "t"}),
+        ("postgresql://h/d?nonsense=1", {"table": "t"}),
+        ("postgresql://u:p@ss@h/d", {"table": "t"}),
+        ("postgresql://h/d", {}),
+        ("postgresql://h/d", {"table": "a.b.c"}),
+        ("postgresql://h/d", {"table": "t", "mode": "merge"}),
+    ],
+)
+def test_an_argument_that_cannot_be_right_is_refused_at_once(url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError) as refused:
+        PostgresSink(url, **options)
+    assert "p@ss" not in str(refused.value)
+
+
+def test_a_wrong_password_is_fatal_and_never_shown(postgres_url: str) -> None:
+    parts = urlsplit(postgres_url)
+    if not parts.password:
+        pytest.skip("the server asks for no password")
+    url = parts._replace(netloc=parts.netloc.replace(parts.password, "guessed")).geturl()
+    sink = PostgresSink(url, table="t")
+    with pytest.raises(ConnectError) as refused:
+        sink.open()
+    assert sink.classify(refused.value) == "fatal"
+    assert "guessed" not in str(refused.value)
+
+
+def test_an_unknown_database_is_fatal(postgres_url: str) -> None:
+    sink = PostgresSink(urlsplit(postgres_url)._replace(path="/nowhere").geturl(), table="t")
+    with pytest.raises(ConnectError) as refused:
+        sink.open()
+    assert sink.classify(refused.value) == "fatal"
+
+
+def test_a_refused_connection_may_be_tried_again() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        sink = PostgresSink(f"postgresql://127.0.0.1:{taken.getsockname()[1]}/d", table="t")
+        with pytest.raises(ConnectError) as refused:
+            sink.open()
+    assert sink.classify(refused.value) == "retry"
+
+
+def test_close_and_rollback_may_be_repeated_and_open_connects_again(make: Make, database: Database) -> None:
+    sink = make()
+    for _ in range(2):
+        sink.rollback()
+        sink.close()
+    sink.open()
+    store(sink, [{"id": 1}])
+    assert database.rows("SELECT id FROM orders") == [(1,)]
+
+
+def test_sessions_have_limits_on_the_server(make: Make, database: Database) -> None:
+    make()
+    names = database.rows("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'adaptive'")
+    assert names[0][0] >= 1
+
+
+# ---- rows
+
+
+def test_strings_load_into_any_column_without_prepare(make: Make, database: Database) -> None:
+    store(make(), [{"id": 1, "price": "9.99"}, {"id": "2", "price": None}])
+    assert database.rows("SELECT id, price FROM orders ORDER BY id") == [(1, Decimal("9.9900")), (2, None)]
+
+
+def test_uneven_rows_write_null_for_what_they_lack(make: Make, database: Database) -> None:
+    store(make(), [{"id": 1, "note": "a"}, {"id": 2, "price": Decimal(3)}, {"id": 3}])
+    assert database.rows("SELECT * FROM orders ORDER BY id") == [
+        (1, None, "a"), (2, Decimal("3.0000"), None), (3, None, None)]  # fmt: skip
+
+
+def test_columns_left_out_take_their_defaults(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE d (id int GENERATED ALWAYS AS IDENTITY, a int DEFAULT 7, b int, "
+                 "c int GENERATED ALWAYS AS (b * 2) STORED)")  # fmt: skip
+    store(make("d"), [{"b": 1}])
+    assert database.rows("SELECT * FROM d") == [(1, 7, 1, 2)]
+
+
+def test_an_unknown_column_is_named_and_fatal(make: Make) -> None:
+    sink = make()
+    sink.begin()
+    with pytest.raises(LookupError, match="'nope'") as refused:
+        sink.write([{"id": 1, "nope": 2}])
+    assert sink.classify(refused.value) == "fatal"
+
+
+def test_nothing_is_written_outside_a_transaction(make: Make, database: Database) -> None:
+    with pytest.raises(RuntimeError, match="begin"):
+        make().write([{"id": 1}])
+    assert database.rows("SELECT * FROM orders") == []
+
+
+def test_an_empty_write_does_nothing(make: Make, database: Database) -> None:
+    sink = make()
+    store(sink, [])
+    store(sink, pa.table({"id": pa.array([], pa.int32())}))
+    assert database.rows("SELECT * FROM orders") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("int4", 2**40), ("int2", 70_000), ("int8", 2**64), ("float4", 1e300), ("date", datetime(2020, 1, 1, 5)),
+     ("timestamp", datetime(2020, 1, 1, tzinfo=UTC)), ("time", time(1, tzinfo=UTC)), ("text", b"x"),
+     ("interval", "rubbish"), ("int4", 1.5), ("text", "\ud800"), ("text", "a\0b"), ("numeric", object()),
+     ("uuid", "x"), ("bool", 5)],
+)  # fmt: skip
+def test_a_value_that_would_change_is_a_reject_with_its_row(
+    make: Make, database: Database, kind: str, value: object
+) -> None:
+    database.run(f"CREATE TABLE v (v {kind})")
+    sink = make("v")
+    sink.begin()
+    with pytest.raises(psycopg.Error) as refused:
+        sink.write([{"v": None}, {"v": value}])
+    assert (sink.classify(refused.value), sink.hint(refused.value), sink.doomed) == ("reject", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "stored"),
+    [("jsonb", {"a": [1]}, {"a": [1]}), ("jsonb", '{"a": 1}', {"a": 1}), ("json", [1], [1]), ("json", "2", 2),
+     ("int4[]", [1, None], [1, None]), ("inet", "10.0.0.1", "10.0.0.1/32"), ("interval", "1 day", "1 day"),
+     ("numeric", Decimal("1e-30"), Decimal("1e-30")), ("numeric", "NaN", "NaN"), ("bool", 1, True), ("bytea", b"\0\xff", b"\0\xff"),
+     ("timestamptz", datetime(2020, 1, 1), datetime(2020, 1, 1, tzinfo=UTC)), ("money", 5, "$5.00"),
+     ("date", date.max, date.max), ("text", 5, "5"), ("char(3)", "a", "a  "), ("float8", "inf", float("inf"))],
+)  # fmt: skip
+def test_a_python_value_arrives(
+    make: Make, database: Database, kind: str, value: object, stored: object
+) -> None:
+    database.run(f"CREATE TABLE v (v {kind})")
+    store(make("v"), [{"v": None}, {"v": value}])
+    shown = "v" if kind == "char(3)" or not isinstance(stored, str) else "v::text"
+    assert database.rows(f"SELECT {shown} FROM v") == [(None,), (stored,)]
+
+
+# ---- Arrow
+
+BIG = Decimal("9" * 38)
+ROUND_TRIPS: list[tuple[str, pa.DataType, list[Any]]] = [
+    ("bool", pa.bool_(), [True, False]),
+    ("int2", pa.int16(), [-(2**15), 2**15 - 1]),
+    ("int4", pa.int32(), [-(2**31), 2**31 - 1]),
+    ("int8", pa.int64(), [-(2**63), 2**63 - 1]),
+    ("float4", pa.float32(), [1.5, float("inf"), -0.25]),
+    ("float8", pa.float64(), [5e-324, 1.7976931348623157e308, float("-inf"), 0.1]),
+    ("numeric(38,0)", pa.decimal128(38, 0), [BIG, BIG.copy_negate(), Decimal(0)]),
+    ("numeric(38,38)", pa.decimal128(38, 38), [Decimal(f"0.{BIG}"), Decimal("1e-38")]),
+    ("numeric(18,4)", pa.decimal128(18, 4), [Decimal("99999999999999.9999"), Decimal("-0.0001"), Decimal("100.0000")]),
+    ("numeric(2,4)", pa.decimal128(4, 4), [Decimal("0.0099")]),
+    ("text", pa.string(), ["", "\\N", "a\tb\r\n\\", "é\U0001f600", "x" * 200_000, '"', "\\."]),
+    ("varchar(3)", pa.string(), ["", "\U0001f600éé"]),
+    ("char(3)", pa.string(), ["abc"]),
+    ("name", pa.string(), ["n"]),
+    ("mood", pa.string(), ["sad", "so so"]),
+    ("date", pa.date32(), [date.min, date.max, date(1999, 12, 31)]),
+    ("time", pa.time64("us"), [time.min, time.max]),
+    ("time(0)", pa.time32("s"), [time(23, 59, 59)]),
+    ("timestamp", pa.timestamp("us"), [datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)]),
+    ("timestamp(3)", pa.timestamp("ms"), [datetime(1969, 12, 31, 23, 59, 59, 1000)]),
+    ("timestamptz", pa.timestamp("us", "UTC"), [datetime(1, 1, 1, tzinfo=UTC), datetime(1999, 12, 31, 23, 59, 59, 999999, UTC)]),
+    ("bytea", pa.binary(), [b"", b"\0\xff\\", b"\n\t"]),
+    ("uuid", pa.uuid(), [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)]),
+    ("jsonb", pa.string(), ['{"a": "b\\nc"}', "null", "[1.50]"]),
+    ("json", pa.string(), ['{"a":"b\\nc"}']),
+    ("positive", pa.int32(), [1, 2**31 - 1]),
+    ("price", pa.decimal128(18, 4), [Decimal("1.2345")]),
+]  # fmt: skip
+AS_TEXT: list[tuple[str, list[str]]] = [
+    ("numeric", ["1E+40", "0.00000000000000000000000000000000000000001", "NaN"]),
+    ("inet", ["10.0.0.1/32"]), ("interval", ["1 day 02:00:00"]), ("int4[]", ["{1,NULL,3}"]), ("xml", ["<a>\n</a>"]),
+    ("timetz", ["01:02:03+00"]), ("int4range", ["[1,5)"]), ("money", ["$5.00"]), ("numeric(50,2)", ["1.20"]),
+    ("point", ["(1,2)"]), ("bit(3)", ["101"]),
+]  # fmt: skip
+
+
+@pytest.fixture
+def types(database: Database) -> None:
+    database.run("CREATE TYPE mood AS ENUM ('sad', 'so so')")
+    database.run("CREATE DOMAIN positive AS int CHECK (value > 0)")
+    database.run("CREATE DOMAIN price AS numeric(18,4)")
+
+
+@pytest.mark.parametrize("form", ["binary", "text"])
+@pytest.mark.parametrize(("kind", "arrow", "values"), ROUND_TRIPS, ids=[kind for kind, _, _ in ROUND_TRIPS])
+def test_a_type_arrives_unchanged_in_both_forms(
+    make: Make, database: Database, types: None, kind: str, arrow: pa.DataType, values: list[Any], form: str
+) -> None:
+    values = [None, *values, None]
+    database.run(f"CREATE TABLE v (v {kind}, n serial)")
+    sink = make("v")
+    column, _ = sink.prepare(load())
+    assert column[1] == arrow
+    if form == "text":
+        sink._as_text.add(("v",))
+    stored = [value.bytes if isinstance(value, uuid.UUID) else value for value in values]
+    store(sink, pa.table({"v": pa.array(stored, arrow)}))
+    assert (("v",) in sink._as_text) == (form == "text")
+    shown = "v::text" if kind.startswith("json") else "v"
+    assert [row[0] for row in database.rows(f"SELECT {shown} FROM v ORDER BY n")] == values
+
+
+@pytest.mark.parametrize(("kind", "values"), AS_TEXT, ids=[kind for kind, _ in AS_TEXT])
+def test_a_type_without_binary_form_makes_the_table_load_as_text(
+    make: Make, database: Database, kind: str, values: list[str]
+) -> None:
+    database.run(f"CREATE TABLE v (v {kind}, b bytea, u uuid, t text, n serial)")
+    sink = make("v")
+    assert sink.prepare(load())[0][1] == pa.string()
+    assert sink.text_columns == ("v",)
+    other = {"b": pa.array([b"\\\0"] * len(values)), "t": pa.array(["a\\\nb\t"] * len(values)),
+             "u": pa.array([uuid.UUID(int=7).bytes] * len(values), pa.uuid())}  # fmt: skip
+    store(sink, pa.table({"v": values, **other}))
+    store(sink, pa.table({"v": pa.array([None], pa.string())}))
+    rows = database.rows(f"SELECT v IS NOT DISTINCT FROM x::{kind.split('(')[0]} OR v::text = x, b, u, t FROM v "
+                         f"JOIN unnest(ARRAY{[*values, '']}) WITH ORDINALITY AS w(x, i) ON i = n WHERE v IS NOT NULL"
+                         ) if kind not in ("xml", "point") else []  # fmt: skip
+    assert rows == [(True, b"\\\0", uuid.UUID(int=7), "a\\\nb\t")] * len(rows)
+    assert database.rows("SELECT count(*), count(v) FROM v") == [(len(values) + 1, len(values))]
+
+
+def test_another_arrow_type_than_the_columns_goes_as_text(make: Make, database: Database) -> None:
+    store(
+        make(),
+        pa.table(
+            {"id": pa.array([1], pa.int64()), "price": ["1.5"], "note": pa.array(["x"], pa.large_string())}
+        ),
+    )
+    assert database.rows("SELECT * FROM orders") == [(1, Decimal("1.5000"), "x")]
+
+
+def test_a_value_that_binary_refuses_is_judged_as_text(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE v (v text PRIMARY KEY)")
+    sink = make("v")
+    sink.begin()
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded) as refused:
+        sink.write_arrow(
+            pa.table({"v": ["a", "".join(chr(0x4E00 + n % 20_000) for n in range(0, 900_000, 37))]})
+        )
+    assert (sink.classify(refused.value), sink.hint(refused.value)) == ("reject", 1)
+
+
+def test_two_hundred_columns_with_hostile_names(make: Make, database: Database) -> None:
+    names = ["select", 'a"b', "c.d", "e f", "ünï", "%s", "{x}", "ordinal", *(f"c{n}" for n in range(192))]
+    columns = ", ".join(sql.Identifier(name).as_string() + " int" for name in names)
+    database.run(f'CREATE TABLE "we""ird.täble" ({columns}, PRIMARY KEY ("a""b"))')
+    for mode in ("append", "upsert", "replace"):
+        sink = make('"we""ird.täble"', mode=mode)
+        sink.prepare(load(mode))
+        sink.begin(receipt(name=mode))
+        number = {"append": 1, "upsert": 2, "replace": 3}[mode]
+        sink.write([dict.fromkeys(names, number)])
+        sink.write_arrow(pa.table({name: pa.array([number + 10], pa.int32()) for name in names}))
+        sink.commit()
+        sink.finish(load(mode))
+    assert database.rows('SELECT "select", "{x}", c191 FROM "we""ird.täble" ORDER BY 1') == [
+        (3, 3, 3),
+        (13, 13, 13),
+    ]
+
+
+# ---- failing writes
+
+
+FAILURES: list[tuple[str, dict[str, Any]]] = [
+    ("unique", {"id": 0, "price": Decimal(1)}),
+    ("check", {"id": 3, "price": Decimal(-1)}),
+    ("null", {"id": None, "price": Decimal(1)}),
+    ("nul in text", {"id": 3, "price": Decimal(1), "note": "a\0b"}),
+    ("overflow", {"id": 3, "price": Decimal(10) ** 15}),
+]
+
+
+@pytest.mark.parametrize("form", ["rows", "arrow", "arrow text"])
+@pytest.mark.parametrize(("name", "bad"), FAILURES, ids=[name for name, _ in FAILURES])
+def test_a_bad_row_is_named_and_the_transaction_stays_usable(
+    make: Make, database: Database, form: str, name: str, bad: dict[str, Any]
+) -> None:
+    sink, width = make(), Decimal("1.0000")
+    rows = [{"id": 0, "price": width, "note": "two\nlines"}, {"id": 1, "price": width, "note": None},
+            {"note": None, **bad}, {"id": 4, "price": width, "note": ""}]  # fmt: skip
+    kinds = {
+        "id": pa.int32(),
+        "price": pa.decimal128(20, 4) if name == "overflow" else pa.decimal128(18, 4),
+        "note": pa.string(),
+    }
+    batch = pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
+    if form == "arrow text":
+        sink._as_text.add(("id", "price", "note"))
+    sink.begin()
+    with pytest.raises(psycopg.Error) as refused:
+        sink.write(rows) if form == "rows" else sink.write_arrow(batch)
+    assert (sink.classify(refused.value), sink.hint(refused.value), sink.doomed) == ("reject", 2, False)
+    good = [rows[0], rows[1], rows[3]]
+    sink.write(good[:1])
+    sink.write_arrow(pa.Table.from_pylist(good[1:], batch.schema))
+    sink.commit()
+    assert database.rows("SELECT id, note FROM orders ORDER BY id") == [(0, "two\nlines"), (1, None), (4, "")]
+
+
+def test_a_foreign_key_fails_without_a_hint(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE fills (order_id int REFERENCES orders)")
+    sink = make("fills")
+    sink.begin()
+    with pytest.raises(psycopg.errors.ForeignKeyViolation) as refused:
+        sink.write([{"order_id": 5}])
+    assert (sink.classify(refused.value), sink.hint(refused.value)) == ("reject", None)
+
+
+def test_a_deferred_constraint_fails_before_commit_and_then_in_the_write(
+    make: Make, database: Database
+) -> None:
+    database.run("CREATE TABLE fills (order_id int REFERENCES orders DEFERRABLE INITIALLY DEFERRED)")
+    sink = make("fills")
+    sink.prepare(load())
+    sink.begin(receipt())
+    sink.write([{"order_id": 5}])
+    with pytest.raises(psycopg.errors.ForeignKeyViolation) as refused:
+        sink.commit()
+    assert (sink.classify(refused.value), sink.doomed) == ("reject", True)
+    sink.rollback()
+    assert sink.begin(receipt())
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        sink.write([{"order_id": 5}])
+    assert not sink.doomed
+    sink.commit(rejected=[(0, 3)], rows=0)
+    assert sink.receipts("L") == [([[0, 0, 9]], 0, [[0, 3]])]
+
+
+def test_a_lost_connection_is_in_doubt_and_dooms_the_transaction(make: Make, database: Database) -> None:
+    sink = make()
+    sink.begin()
+    database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                 "AND pid <> pg_backend_pid() AND query = 'SAVEPOINT adaptive'")  # fmt: skip
+    with pytest.raises(psycopg.Error) as lost:
+        sink.write([{"id": 1}])
+    assert (sink.classify(lost.value), sink.doomed) == ("in_doubt", True)
+    with pytest.raises(psycopg.Error) as lost:
+        sink.commit()
+    assert sink.classify(lost.value) == "in_doubt"
+    sink.rollback()
+    sink.open()
+    store(sink, [{"id": 1}])
+    assert database.rows("SELECT id FROM orders") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "verdict"),
+    [("40001", "retry"), ("40P01", "retry"), ("55P03", "retry"), ("53300", "retry"), ("53200", "retry"),
+     ("57014", "retry"), ("22003", "reject"), ("22P02", "reject"), ("22021", "reject"), ("23505", "reject"),
+     ("23514", "reject"), ("23P01", "reject"), ("P0001", "reject"), ("54000", "reject"), ("21000", "reject"),
+     ("22P03", "fatal"), ("XX000", "fatal"), ("08P01", "fatal"), ("42501", "fatal"), ("42P01", "fatal"),
+     ("42703", "fatal"), ("28000", "fatal"), ("3D000", "fatal"), ("25006", "fatal"), ("53100", "fatal"),
+     ("57P01", "in_doubt"), ("57P02", "in_doubt"), ("57P03", "in_doubt"), ("08006", "in_doubt"),
+     ("08003", "in_doubt"), ("25P03", "in_doubt"), ("57P05", "in_doubt"), ("40003", "in_doubt")],
+)  # fmt: skip
+def test_errors_are_classified_by_sqlstate(sqlstate: str, verdict: str) -> None:
+    error = psycopg.DatabaseError("x")
+    error.sqlstate = sqlstate
+    assert PostgresSink("postgresql://h/d", table="t").classify(error) == verdict
+
+
+def test_other_errors_are_classified_by_kind() -> None:
+    classify = PostgresSink("postgresql://h/d", table="t").classify
+    assert classify(psycopg.OperationalError("gone")) == "in_doubt"
+    assert classify(OwnershipLostError()) == "taken_over"
+    assert classify(ValueRefusedError(1, "x")) == "reject"
+    assert classify(LookupError()) == "fatal"
+
+
+# ---- receipts
+
+
+def test_a_batch_that_is_committed_does_not_begin_again(make: Make, database: Database) -> None:
+    sink = make()
+    assert sink.loads() == []
+    assert sink.receipts("L") == []
+    sink.prepare(load())
+    for expected in (True, False):
+        assert sink.begin(receipt()) is expected
+        if expected:
+            sink.write([{"id": 1}])
+            sink.commit(rejected=[[0, 4]], rows=1)
+    assert sink.receipts("L") == [([[0, 0, 9]], 1, [[0, 4]])]
+    assert [(row["state"], row["rows"], row["rejected"]) for row in sink.loads()] == [("running", 1, 1)]
+    assert database.link.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_a_batch_waits_for_an_earlier_attempt_that_is_still_open(make: Make, database: Database) -> None:
+    first, second = make(), make()
+    first.prepare(load())
+    for outcome in ("rollback", "commit"):
+        first.begin(receipt(outcome))
+        answers: list[bool] = []
+        waiting = threading.Thread(target=lambda: answers.append(second.begin(receipt(outcome))))
+        waiting.start()
+        _until_blocked(database)
+        assert answers == []
+        getattr(first, outcome)()
+        waiting.join()
+        assert answers == [outcome == "rollback"]
+        second.rollback()
+
+
+def test_a_takeover_waits_for_commits_under_way_and_stops_later_ones(make: Make, database: Database) -> None:
+    first, second = make(), make()
+    first.prepare(load())
+    first.begin(receipt("a"))
+    first.write([{"id": 1}])
+    takeover = threading.Thread(target=lambda: second.prepare(load(owner="other")))
+    takeover.start()
+    _until_blocked(database)
+    first.commit()
+    takeover.join()
+    assert len(second.receipts("L")) == 1
+    with pytest.raises(OwnershipLostError) as lost:
+        first.begin(receipt("b"))
+    assert first.classify(lost.value) == "taken_over"
+    with pytest.raises(OwnershipLostError):
+        first.finish(load())
+    assert second.begin(receipt("b", owner="other"))
+
+
+def test_a_begin_that_waited_for_a_takeover_sees_the_new_owner(make: Make, database: Database) -> None:
+    sink = make()
+    sink.prepare(load(splits=(0, 1)))
+    with psycopg.connect(database.url) as other:
+        other.execute("UPDATE _adaptive_splits SET owner = 'other' WHERE split = 1")
+        errors: list[BaseException] = []
+
+        def begin() -> None:
+            try:
+                sink.begin(receipt(segments=[(0, 0, 9), (1, 0, 9)]))
+            except OwnershipLostError as error:
+                errors.append(error)
+
+        waiting = threading.Thread(target=begin)
+        waiting.start()
+        _until_blocked(database)
+        other.commit()
+        waiting.join()
+    assert len(errors) == 1
+    assert sink.receipts("L") == []
+
+
+def _until_blocked(database: Database) -> None:
+    """Wait until some session waits for a lock of another; the test's time limit bounds it."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while database.rows(query) == [(0,)]:
+        pass
+
+
+def test_a_live_writer_replaces_its_receipt(make: Make) -> None:
+    sink = make()
+    sink.prepare(load())
+    for batch, replaces in (("a", None), ("b", "a"), ("c", "b")):
+        sink.begin(receipt(batch, replaces=replaces))
+        sink.commit()
+    assert len(sink.receipts("L")) == 1
+
+
+def test_a_finished_load_keeps_only_receipts_with_rejects_and_accepts_nothing(make: Make) -> None:
+    sink = make()
+    sink.prepare(load())
+    for batch, rejected in (("a", []), ("b", [[0, 7]])):
+        sink.begin(receipt(batch))
+        sink.commit(rejected=rejected)
+    for _ in range(2):
+        sink.finish(load())
+    assert sink.receipts("L") == [([[0, 0, 9]], 1, [[0, 7]])]
+    done = sink.loads()[0]
+    assert (done["state"], done["rows"], done["rejected"]) == ("done", 2, 1)
+    sink.prepare(load())
+    assert sink.loads() == [done]
+    with pytest.raises(OwnershipLostError):
+        sink.begin(receipt("a"))
+
+
+# ---- prepare
+
+
+def test_prepare_describes_the_columns(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE c (a int GENERATED ALWAYS AS IDENTITY, b varchar(5) NOT NULL, c int DEFAULT 1, "
+                 "g int GENERATED ALWAYS AS (c + 1) STORED, PRIMARY KEY (b, a))")  # fmt: skip
+    assert make("c").prepare(load()) == [
+        ("a", pa.int32(), False, True, True, None),
+        ("b", pa.string(), False, False, True, 5),
+        ("c", pa.int32(), True, True, False, None),
+    ]
+
+
+def test_a_missing_table_is_created_with_its_key_and_starts_afresh(make: Make, database: Database) -> None:
+    schema = pa.schema({"Id": pa.int64(), "price": pa.decimal128(18, 4), "at": pa.timestamp("us", "UTC"), "tags": pa.list_(pa.string()),
+                        "u": pa.uint64(), "raw": pa.binary(), "d": pa.date32(), "ok": pa.bool_(), "x": pa.float64()})  # fmt: skip
+    sink = make("fresh", key=["Id"])
+    with pytest.raises(LookupError, match="fresh"):
+        sink.prepare(load())
+    for _ in range(2):
+        columns = sink.prepare(load(), schema)
+        assert [column[:2] for column in columns][:2] == [("Id", pa.int64()), ("price", pa.decimal128(18, 4))]
+        assert columns[0][4]
+        assert sink.begin(receipt())
+        sink.write([{"Id": 1, "tags": ["a"], "u": 2**64 - 1}])
+        sink.commit()
+        sink.finish(load())
+        assert database.rows('SELECT "Id", tags, u FROM fresh') == [(1, ["a"], Decimal(2**64 - 1))]
+        database.run("DROP TABLE fresh")
+        assert sink.loads() == []
+
+
+def test_loads_of_several_tables_may_begin_at_once(make: Make, database: Database) -> None:
+    sinks = [make(f"t{number}") for number in range(6)]
+    schema = pa.schema({"id": pa.int64()})
+    failed: list[BaseException] = []
+
+    def prepare(sink: PostgresSink, number: int) -> None:
+        try:
+            sink.prepare(load(f"L{number}"), schema)
+        except psycopg.Error as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=prepare, args=(sink, number)) for number, sink in enumerate(sinks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_missing_rights_are_named_with_the_grants(postgres_url: str, make: Make, database: Database) -> None:
+    user = f"u{secrets.token_hex(4)}"
+    database.run(f"CREATE ROLE {user} LOGIN PASSWORD 'secret'")
+    database.run(f"GRANT USAGE ON SCHEMA {database.schema} TO {user}")
+    parts = urlsplit(database.url)
+    url = parts._replace(netloc=f"{user}:secret@{parts.hostname}:{parts.port}").geturl()
+    with PostgresSink(url, table="orders", mode="upsert") as sink:
+        with pytest.raises(PermissionError) as refused:
+            sink.prepare(load())
+        for grant in str(refused.value).partition("run: ")[2].split("; "):
+            assert any(grant in line for line in sink.doctor())
+            database.run(grant)
+        sink.prepare(load())
+        sink.begin(receipt())
+        sink.write([{"id": 1}])
+        sink.commit()
+    database.run(f"DROP OWNED BY {user}")
+    database.run(f"DROP ROLE {user}")
+
+
+def test_a_table_is_found_by_schema_or_search_path(make: Make, database: Database) -> None:
+    store(make(f"{database.schema}.orders"), [{"id": 1}])
+    store(make(f'"{database.schema}"."orders"'), [{"id": 2}])
+    assert database.rows("SELECT count(*) FROM orders") == [(2,)]
+
+
+# ---- modes
+
+
+@pytest.mark.parametrize("arrow", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "expected", "duplicates"),
+    [("upsert", [(1, "new"), (2, "c")], 0), ("ignore", [(1, "old"), (2, "a")], 3)],
+)
+def test_the_last_row_wins_in_upsert_and_the_first_in_ignore(
+    make: Make, database: Database, mode: str, expected: list[Any], duplicates: int, arrow: bool
+) -> None:
+    database.run("INSERT INTO orders VALUES (1, 5, 'old')")
+    sink = make(mode=mode)
+    rows = [{"id": 2, "note": "a"}, {"id": 1, "note": "new"}, {"id": 2, "note": "b"}, {"id": 2, "note": "c"}]
+    batch = pa.Table.from_pylist(rows, pa.schema({"id": pa.int32(), "note": pa.string()}))
+    sink.begin()
+    sink.write_arrow(batch) if arrow else sink.write(rows)
+    assert sink.duplicates == duplicates
+    sink.write([{"id": 9, "note": "again in this transaction"}])
+    sink.commit()
+    assert database.rows("SELECT id, note FROM orders WHERE id < 9 ORDER BY id") == expected
+    assert database.rows("SELECT price FROM orders WHERE id = 1") == [(Decimal("5.0000"),)]
+
+
+def test_null_is_never_the_same_key(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE n (a int, b int, v int, UNIQUE (a, b))")
+    store(make("n", mode="upsert", key=["b", "a"]), [{"a": 1, "b": None, "v": number} for number in range(3)])
+    assert database.rows("SELECT v FROM n ORDER BY v") == [(0,), (1,), (2,)]
+
+
+def test_upsert_of_key_columns_alone_and_of_identity(make: Make, database: Database) -> None:
+    database.run(
+        "CREATE TABLE k (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v int NOT NULL DEFAULT 3)"
+    )
+    store(make("k", mode="upsert"), [{"id": 1}, {"id": 1}])
+    store(make("k", mode="upsert"), [{"id": 1, "n": 50, "v": 4}, {"id": 2, "n": 60, "v": 5}])
+    assert database.rows("SELECT * FROM k ORDER BY id") == [(1, 1, 4), (2, 60, 5)]
+
+
+def test_a_mode_without_a_unique_index_is_refused(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE nokey (id int)")
+    with pytest.raises(LookupError, match="unique index"):
+        make("nokey", mode="upsert").prepare(load())
+    with pytest.raises(LookupError, match="key in every row"):
+        store(make(mode="upsert"), [{"note": "x"}])
+
+
+def test_replace_swaps_at_the_end_and_a_resume_keeps_what_was_staged(make: Make, database: Database) -> None:
+    database.run(
+        "CREATE TABLE r (n int GENERATED ALWAYS AS IDENTITY, id int UNIQUE, o int REFERENCES orders)"
+    )
+    database.run("INSERT INTO r (id) VALUES (1), (2)")
+    database.run("CREATE VIEW seen AS SELECT * FROM r")
+    first = make("r", mode="replace")
+    first.prepare(load())
+    first.begin(receipt("a"))
+    first.write([{"id": 10}])
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        first.write([{"id": 11, "o": 99}])
+    first.commit()
+    assert database.rows("SELECT id FROM seen ORDER BY id") == [(1,), (2,)]
+    second = make("r", mode="replace")
+    second.prepare(load(owner="other"))
+    assert not second.begin(receipt("a", owner="other"))
+    second.begin(receipt("b", owner="other"))
+    second.write_arrow(pa.table({"id": pa.array([11], pa.int32())}))
+    second.commit()
+    for _ in range(2):
+        second.finish(load(owner="other"))
+    assert database.rows("SELECT n, id FROM seen ORDER BY id")[0][1] == 10
+    assert len({n for n, _ in database.rows("SELECT n, id FROM seen")} - {1, 2}) == 2
+    assert database.rows(
+        f"SELECT count(*) FROM pg_tables WHERE schemaname = '{database.schema}' AND tablename ~ 'replace'"
+    ) == [(0,)]
+
+
+def test_replace_starts_again_if_its_staging_table_is_gone(make: Make, database: Database) -> None:
+    sink = make(mode="replace")
+    sink.prepare(load())
+    sink.begin(receipt())
+    sink.write([{"id": 1}])
+    sink.commit()
+    database.run(f'DROP TABLE "{sink._staging("L")}"')
+    sink.prepare(load())
+    assert sink.receipts("L") == []
+
+
+def test_replace_without_a_load_empties_the_table_once(make: Make, database: Database) -> None:
+    database.run("INSERT INTO orders VALUES (1)")
+    sink = make(mode="replace")
+    sink.begin()
+    sink.rollback()
+    for number in (2, 3):
+        store(sink, [{"id": number}])
+    assert database.rows("SELECT id FROM orders ORDER BY id") == [(2,), (3,)]
+
+
+# ---- alone
+
+
+def test_the_file_works_alone_with_psycopg_only(database: Database, tmp_path: Path) -> None:
+    shutil.copy(postgres.__file__, tmp_path / "sink.py")
+    (tmp_path / "run.py").write_text(f"""
+import sys
+for name in ("adaptive", "pyarrow", "pgpq"):
+    sys.modules[name] = None
+from sink import PostgresSink
+with PostgresSink({database.url!r}, table="orders") as sink:
+    sink.begin(); sink.write([{{"id": 1, "price": "9.99"}}]); sink.commit()
+""")
+    subprocess.run([sys.executable, "-I", "-c", "import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('run.py')"],
+                   cwd=tmp_path, check=True)  # fmt: skip
+    assert database.rows("SELECT id, price FROM orders") == [(1, Decimal("9.9900"))]
