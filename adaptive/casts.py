@@ -73,7 +73,10 @@ def _indices(mask: pa.Array) -> list[int]:
 
 def _good(count: int, verdicts: dict[int, _Verdict]) -> pa.Array:
     """Return a mask of the rows without a verdict."""
-    return pa.array([index not in verdicts for index in range(count)], pa.bool_())
+    good = bytearray(b"\x01") * count
+    for index in verdicts:
+        good[index] = 0
+    return pc.cast(pa.Array.from_buffers(pa.uint8(), count, [None, pa.py_buffer(good)]), pa.bool_())
 
 
 def _rejects(
@@ -82,8 +85,10 @@ def _rejects(
     """Return the rejects of rows with a verdict, with all their values as text."""
     if not verdicts:
         return []
-    taken = {reject.ordinal for reject in broken}
-    ordinals = [ordinal for ordinal in range(len(batch) + len(broken)) if ordinal not in taken]
+    ordinals: Sequence[int] = range(len(batch))
+    if broken:
+        taken = {reject.ordinal for reject in broken}
+        ordinals = [ordinal for ordinal in range(len(batch) + len(broken)) if ordinal not in taken]
     bad = sorted(verdicts)
     read = batch.take(pa.array(bad))
     texts = [as_text(read.column(field.source))[0].to_pylist() for field in fields]

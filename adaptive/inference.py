@@ -12,9 +12,11 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adaptive.readings.numbers import characters
 from adaptive.readings.times import within_calendar
 from adaptive.types import MAX_PRECISION
 
+_HEAD = 32
 _MAX_INTEGER = 10**18  # 18 digits: as many as every database's 64-bit integer holds
 _NARROW = 18  # digits of a decimal in 8 bytes; wider ones get all 38
 _TRUTH = pa.array(["true", "false"])
@@ -56,11 +58,10 @@ class _Candidates:
         }
 
     def add(self, column: pa.Array) -> None:
-        if not self._tests or column.null_count == len(column):
-            return
-        self._empty = False
-        text = pc.cast(column, pa.string())
-        self._tests = {type_: test for type_, test in self._tests.items() if _holds(test, text)}
+        if self._tests and column.null_count < len(column):
+            text = pc.cast(column.drop_null(), pa.string())
+            self._tests = {type_: test for type_, test in self._tests.items() if _holds(test, text)}
+            self._empty = False
 
     @property
     def type(self) -> pa.DataType:
@@ -71,8 +72,8 @@ class _Candidates:
 
 
 def _holds(test: Callable[[pa.Array], bool], text: pa.Array) -> bool:
-    try:
-        return test(text)
+    try:  # a few values first: a cast that fails costs 1.3 µs for every value, one that succeeds 0.05
+        return test(text[:_HEAD]) and test(text)
     except ValueError:  # ArrowInvalid is one
         return False
 
@@ -105,15 +106,16 @@ class _Number:
 
     def _all_decimals(self, text: pa.Array) -> bool:
         """Take in the digits before and after the point; say whether a decimal holds all values."""
-        if pc.any(pc.match_substring_regex(text, "[+eE]|^-?0[0-9]")).as_py():
-            return False
         length, point = pc.binary_length(text), pc.find_substring(text, ".")
         whole = pc.less(point, 0)
         before = pc.subtract(pc.if_else(whole, length, point), pc.cast(pc.starts_with(text, "-"), pa.int32()))
         after = pc.if_else(whole, 0, pc.subtract(pc.subtract(length, point), 1))
         self._before = max(self._before, pc.max(before).as_py())
         self._after = max(self._after, pc.max(after).as_py())
-        if self._before + self._after > MAX_PRECISION:
+        if self._before + self._after > MAX_PRECISION or any(sign in characters(text) for sign in b"+eE"):
+            return False
+        zero = pc.or_(pc.starts_with(text, "0"), pc.starts_with(text, "-0"))
+        if pc.any(pc.and_(zero, pc.greater(before, 1))).as_py():  # 007.5
             return False
         pc.cast(text, pa.decimal128(MAX_PRECISION, self._after))
         return True
@@ -137,5 +139,5 @@ def _timestamps_without_offset(text: pa.Array) -> bool:
 
 
 def _truths(text: pa.Array) -> bool:
-    known = pc.is_in(pc.ascii_lower(text.drop_null()), _TRUTH)
+    known = pc.is_in(pc.ascii_lower(text), _TRUTH)
     return pc.all(known).as_py() is True

@@ -34,10 +34,10 @@ import pyarrow.types as pat
 
 from adaptive.errors import UsageError
 from adaptive.readings import numbers, others, times
-from adaptive.readings.reading import Reading
+from adaptive.readings.reading import Reading, attempt
 from adaptive.types import type_word
 
-Cast = tuple[pa.Array, dict[int, str]]  # the values, NULL where bad, and the reason by index
+Verdicts = tuple[pa.Array, dict[int, str]]  # the values, NULL where bad, and the reason by index
 
 _READINGS = {
     pa.bool_(): others.truth,
@@ -49,7 +49,7 @@ _READINGS = {
 }
 
 
-def cast_text(text: pa.Array, type_: pa.DataType, timezone: str) -> Cast:
+def cast_text(text: pa.Array, type_: pa.DataType, timezone: str) -> Verdicts:
     """Return an array of strings cast to a type, NULL where one is bad, and the reasons by index.
 
     Raises UsageError if nothing is known about the type or the time zone.
@@ -58,14 +58,14 @@ def cast_text(text: pa.Array, type_: pa.DataType, timezone: str) -> Cast:
         return text, {}
     reading = _reading(type_, timezone)
     try:
-        return reading.cast(text), {}
+        return attempt(reading.cast, text), {}
     except ValueError:
         trimmed = pc.ascii_trim_whitespace(text) if reading.trim else text
         cleaned, reasons = _clean(trimmed, reading)
         return reading.cast(cleaned), reasons
 
 
-def _clean(text: pa.Array, reading: Reading) -> Cast:
+def _clean(text: pa.Array, reading: Reading) -> Verdicts:
     """Replace the texts that are not surely good by their canonical form, NULL where there is none."""
     doubtful = pc.fill_null(pc.invert(pc.match_substring_regex(text, reading.sure)), False)
     indices = pc.indices_nonzero(doubtful).to_pylist()

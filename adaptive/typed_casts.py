@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from adaptive.readings.times import in_zone, within_calendar
-from adaptive.text_casts import Cast, cast_text
+from adaptive.text_casts import Verdicts, cast_text
 from adaptive.types import type_word
 
 _UTC_NAMES = ("UTC", "Etc/UTC", "Z", "+00:00")
 
 
-def cast_array(array: pa.Array, type_: pa.DataType, timezone: str) -> Cast:
+def cast_array(array: pa.Array, type_: pa.DataType, timezone: str) -> Verdicts:
     """Return an array cast to a type, NULL where a value does not fit, and the reasons by index.
 
     Raises UsageError if nothing is known about the type or the time zone.
@@ -45,7 +45,7 @@ def cast_array(array: pa.Array, type_: pa.DataType, timezone: str) -> Cast:
     return values, reasons | unreadable
 
 
-def as_text(array: pa.Array) -> Cast:
+def as_text(array: pa.Array) -> Verdicts:
     """Return an array as strings that say all of each value, and reasons where there is no such text.
 
     Dates and times are ISO 8601, with zone in UTC; binary is UTF-8; lists, structs and maps are JSON.
@@ -112,12 +112,12 @@ def _safe(source: pa.DataType, target: pa.DataType) -> bool:
     )
 
 
-def _all_bad(array: pa.Array, type_: pa.DataType, reason: str) -> Cast:
+def _all_bad(array: pa.Array, type_: pa.DataType, reason: str) -> Verdicts:
     indices = pc.indices_nonzero(pc.is_valid(array)).to_pylist()
     return pa.nulls(len(array), type_), dict.fromkeys(indices, f"the timestamp {reason}")
 
 
-def _without_rounded(text: pa.Array, values: pa.Array, reasons: dict[int, str]) -> Cast:
+def _without_rounded(text: pa.Array, values: pa.Array, reasons: dict[int, str]) -> Verdicts:
     """Return float32 values as they are where they still show all digits of the float64's text."""
     rounded = pc.fill_null(pc.not_equal(pc.cast(values, pa.string()), text), False)
     for index in pc.indices_nonzero(rounded).to_pylist():
@@ -136,7 +136,7 @@ def _without_exponents(text: pa.Array) -> pa.Array:
     return pc.replace_with_mask(text, scientific, pa.array(plain, pa.string()))
 
 
-def _one_by_one(array: pa.Array) -> Cast:
+def _one_by_one(array: pa.Array) -> Verdicts:
     texts: list[str | None] = []
     reasons: dict[int, str] = {}
     for index, scalar in enumerate(array):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.types as pat
@@ -67,6 +68,7 @@ def parse_types(text: str) -> dict[str, pa.DataType]:
     return types
 
 
+@cache
 def type_word(type_: pa.DataType) -> str:
     """Return the word for an Arrow type: the inverse of `parse_type`; Arrow's name if there is none."""
     if pat.is_decimal(type_):

@@ -35,7 +35,7 @@ def integer(type_: pa.DataType) -> Reading:
     sure = rf"^{'-?' if signed else ''}(?:[0-9]{{1,{rest}}}|[0-{first - 1}][0-9]{{{rest}}})$"
 
     def cast(text: pa.Array) -> pa.Array:
-        letters = _bytes(text)
+        letters = characters(text)
         if b"x" in letters or b"X" in letters:
             raise ValueError("Arrow reads 0x10 as 16 and 0xffffffffffffffff as -1")
         return pc.cast(text, type_)
@@ -53,7 +53,7 @@ def integer(type_: pa.DataType) -> Reading:
     return Reading(cast, sure, canonical)
 
 
-def _bytes(text: pa.Array) -> bytes:
+def characters(text: pa.Array) -> bytes:
     """Return all characters of an array; searching them costs a thirtieth of `match_substring`."""
     if not len(text):
         return b""

@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from adaptive.types import type_word
 
+Cast = Callable[[pa.Array], pa.Array]
+
+_HEAD = 32
 _SHOWN = 60  # characters of a value in a reason: enough to find it, short enough for one line
 
 
@@ -21,10 +24,22 @@ class Reading(NamedTuple):
     blanks around a text mean nothing.
     """
 
-    cast: Callable[[pa.Array], pa.Array]
+    cast: Cast
     sure: str
     canonical: Callable[[str], str]
     trim: bool = True
+
+
+def attempt(cast: Cast, text: pa.Array) -> pa.Array:
+    """Return `cast(text)`, having tried it on a few values first.
+
+    Arrow formats an error for every value that fails, 1.3 µs each: 1.3 s for a column of 1,000,000
+    timestamps with offset cast to one without. The first values show what such a column is.
+
+    Raises ValueError if a value is bad.
+    """
+    cast(text[:_HEAD])
+    return cast(text)
 
 
 def shown(text: str) -> str:

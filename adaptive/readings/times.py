@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -13,9 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from adaptive.errors import UsageError
-from adaptive.readings.reading import Reading, not_a, out_of_range, shown
+from adaptive.readings.reading import Cast, Reading, attempt, not_a, out_of_range, shown
 
-_Cast = Callable[[pa.Array], pa.Array]
 _LOCAL = pa.timestamp("us")
 _NULL = pa.scalar(None, pa.string())
 
@@ -143,13 +141,13 @@ def _zone(timezone: str) -> tzinfo:
         raise UsageError(f"unknown time zone {timezone!r}; use a name such as Europe/Berlin") from None
 
 
-def _either(with_offset: _Cast, without_offset: _Cast) -> _Cast:
+def _either(with_offset: Cast, without_offset: Cast) -> Cast:
     """Return a cast that tries all values with offset, then all without, then each by its form."""
 
     def cast(text: pa.Array) -> pa.Array:
-        for attempt in (with_offset, without_offset):
+        for whole in (with_offset, without_offset):
             with suppress(ValueError):
-                return within_calendar(attempt(text))
+                return within_calendar(attempt(whole, text))
         has_offset = pc.match_substring_regex(text, _HAS_OFFSET)
         first = with_offset(pc.if_else(has_offset, text, _NULL))
         return within_calendar(pc.coalesce(first, without_offset(pc.if_else(has_offset, _NULL, text))))
