@@ -169,7 +169,7 @@ def _accepted(lines: Sequence[Line], ordinals: list[int], schema: pa.Schema) -> 
     Exact numbers are floats in `schema`: they always convert, so every error names its row.
     """
     block = pa.py_buffer(_joined(lines, ordinals))
-    starts = list(accumulate((len(lines[ordinal].text) + 1 for ordinal in ordinals), initial=0))
+    starts = list(accumulate([len(lines[ordinal].text) + 1 for ordinal in ordinals], initial=0))
     refused: set[int] = set()
     row = 0
     while row < len(ordinals):
