@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import uuid
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -14,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adaptive.sinks import sqlite as module
 from adaptive.sinks.sqlite import BadValueError, OwnershipLostError, SqliteSink
@@ -84,10 +87,19 @@ def prepared(
 # --- construction and connection ---
 
 
-@pytest.mark.parametrize("bad", ["sqlite://x.db", "sqlite:///", "sqlite:///:memory:", "postgresql:///x", "sqlite:///a?b",
-                                 "sqlite:///a%00"])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "sqlite://x.db",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "postgresql:///x",
+        "sqlite:///a?b",
+        "sqlite:///a%00",
+    ],
+)
 def test_a_url_that_names_no_file_is_refused(bad: str) -> None:
-    with pytest.raises(ValueError, match="sqlite|names no file"):
+    with pytest.raises(ValueError, match=r"sqlite|names no file"):
         SqliteSink(bad, table="t")
 
 
@@ -100,7 +112,7 @@ def test_a_url_is_percent_decoded(tmp_path: Path) -> None:
     "options", [{"table": ""}, {"table": "sqlite_x"}, {"table": "_adaptive_loads"}, {"mode": "drop"}]
 )
 def test_impossible_arguments_are_refused(url: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="target table|mode"):
+    with pytest.raises(ValueError, match=r"target table|mode"):
         SqliteSink(url, **options)
 
 
@@ -156,8 +168,12 @@ def test_a_new_file_gets_a_write_ahead_log_and_an_old_one_keeps_its_mode(url: st
 
 
 def test_prepare_describes_a_table_somebody_else_made(url: str) -> None:
-    script(url, """CREATE TABLE t (id INTEGER PRIMARY KEY, a INT NOT NULL, b VARCHAR(10) DEFAULT 'x', c BLOB, d DOUBLE,
-        e BOOLEAN, f DATE, g TIMESTAMP, h DECIMAL(10,2), i NUMERIC, j, k DECIMAL(18,4), l AS (a + 1))""")  # fmt: skip
+    script(
+        url,
+        """CREATE TABLE t (id INTEGER PRIMARY KEY, a INT NOT NULL, b VARCHAR(10) DEFAULT 'x', c BLOB,
+        d DOUBLE,
+        e BOOLEAN, f DATE, g TIMESTAMP, h DECIMAL(10,2), i NUMERIC, j, k DECIMAL(18,4), l AS (a + 1))""",
+    )
     assert prepared(url, None) == [
         ("id", pa.int64(), False, True, True, None),
         ("a", pa.int64(), False, False, False, None),
@@ -193,17 +209,30 @@ def test_prepare_without_table_or_schema_says_what_to_do(url: str, tmp_path: Pat
 
 
 def test_a_made_table_remembers_its_types_for_the_next_run(url: str) -> None:
-    schema = pa.schema([
-        pa.field("k", pa.string(), nullable=False), pa.field("big", pa.uint64()), pa.field("price", pa.decimal128(18, 4)),
-        pa.field("small", pa.decimal128(15, 2)), pa.field("at", pa.timestamp("us", "Europe/Paris")),
-        pa.field("flag", pa.bool_()), pa.field("id", pa.uuid()), pa.field("tags", pa.list_(pa.string())),
-    ])  # fmt: skip
+    schema = pa.schema(
+        [
+            pa.field("k", pa.string(), nullable=False),
+            pa.field("big", pa.uint64()),
+            pa.field("price", pa.decimal128(18, 4)),
+            pa.field("small", pa.decimal128(15, 2)),
+            pa.field("at", pa.timestamp("us", "Europe/Paris")),
+            pa.field("flag", pa.bool_()),
+            pa.field("id", pa.uuid()),
+            pa.field("tags", pa.list_(pa.string())),
+        ]
+    )
     first = prepared(url, schema, key=("k",))
     assert prepared(url, None, key=("k",)) == first
     assert [row[1] for row in first] == [
-        pa.string(), pa.decimal128(20, 0), pa.decimal128(18, 4), pa.decimal128(15, 2), pa.timestamp("us", "UTC"),
-        pa.bool_(), pa.uuid(), pa.list_(pa.string()),
-    ]  # fmt: skip
+        pa.string(),
+        pa.decimal128(20, 0),
+        pa.decimal128(18, 4),
+        pa.decimal128(15, 2),
+        pa.timestamp("us", "UTC"),
+        pa.bool_(),
+        pa.uuid(),
+        pa.list_(pa.string()),
+    ]
     assert first[0][2:5] == (False, False, True)
 
 
@@ -219,11 +248,14 @@ def test_a_table_that_was_dropped_starts_afresh(url: str) -> None:
         assert sink.begin(receipt())
 
 
-@pytest.mark.parametrize(("mode", "sql", "key", "text"), [
-    ("upsert", "CREATE TABLE t (id, name)", (), "no primary key"),
-    ("ignore", "CREATE TABLE t (id, name)", ("id",), "ON CONFLICT"),
-    ("upsert", "CREATE TABLE t (id PRIMARY KEY, name)", ("nope",), "nope"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "sql", "key", "text"),
+    [
+        ("upsert", "CREATE TABLE t (id, name)", (), "no primary key"),
+        ("ignore", "CREATE TABLE t (id, name)", ("id",), "ON CONFLICT"),
+        ("upsert", "CREATE TABLE t (id PRIMARY KEY, name)", ("nope",), "nope"),
+    ],
+)
 def test_a_mode_whose_key_is_not_unique_is_refused(
     url: str, mode: Any, sql: str, key: Any, text: str
 ) -> None:
@@ -241,20 +273,40 @@ TYPES: list[tuple[pa.DataType, list[Any], list[Any]]] = [
     (pa.uint64(), [Decimal(2**64 - 1), 0], [str(2**64 - 1), "0"]),
     (pa.float64(), [0.1, float("inf"), -1e300, 5e-324], [0.1, float("inf"), -1e300, 5e-324]),
     (pa.decimal128(15, 4), [Decimal("12345678901.2345"), Decimal("-0.0001")], [12345678901.2345, -0.0001]),
-    (pa.decimal128(38, 10), [Decimal("1234567890123456789012345678.0123456789"), Decimal("0.0000000001"), Decimal(7)],
-     ["1234567890123456789012345678.0123456789", "0.0000000001", "7.0000000000"]),
-    (pa.string(), ["", "Zürich 株式 🚀 'x' \"y\"\n,", "007", "1e5"], ["", "Zürich 株式 🚀 'x' \"y\"\n,", "007", "1e5"]),
+    (
+        pa.decimal128(38, 10),
+        [Decimal("1234567890123456789012345678.0123456789"), Decimal("0.0000000001"), Decimal(7)],
+        ["1234567890123456789012345678.0123456789", "0.0000000001", "7.0000000000"],
+    ),
+    (
+        pa.string(),
+        ["", "Zürich 株式 🚀 'x' \"y\"\n,", "007", "1e5"],
+        ["", "Zürich 株式 🚀 'x' \"y\"\n,", "007", "1e5"],
+    ),
     (pa.binary(), [b"", b"\0\xff"], [b"", b"\0\xff"]),
     (pa.date32(), [date(1, 1, 1), date(9999, 12, 31)], ["0001-01-01", "9999-12-31"]),
-    (pa.timestamp("us"), [datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)],
-     ["0001-01-01T00:00:00.000000", "9999-12-31T23:59:59.999999"]),
-    (pa.timestamp("us", "UTC"), [datetime(2024, 1, 2, 9, 30, tzinfo=UTC), datetime(2024, 1, 2, 0, 30, tzinfo=PARIS)],
-     ["2024-01-02T09:30:00.000000+00:00", "2024-01-01T23:30:00.000000+00:00"]),
-    (pa.uuid(), [uuid.UUID(int=1), uuid.UUID(int=2**128 - 1)],
-     ["00000000-0000-0000-0000-000000000001", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
+    (
+        pa.timestamp("us"),
+        [datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)],
+        ["0001-01-01T00:00:00.000000", "9999-12-31T23:59:59.999999"],
+    ),
+    (
+        pa.timestamp("us", "UTC"),
+        [datetime(2024, 1, 2, 9, 30, tzinfo=UTC), datetime(2024, 1, 2, 0, 30, tzinfo=PARIS)],
+        ["2024-01-02T09:30:00.000000+00:00", "2024-01-01T23:30:00.000000+00:00"],
+    ),
+    (
+        pa.uuid(),
+        [uuid.UUID(int=1), uuid.UUID(int=2**128 - 1)],
+        ["00000000-0000-0000-0000-000000000001", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+    ),
     (pa.list_(pa.string()), [["a", None, "ü"], []], ['["a",null,"ü"]', "[]"]),
-    (pa.struct({"a": pa.int64(), "d": pa.decimal128(5, 2)}), [{"a": 1, "d": Decimal("1.50")}], ['{"a":1,"d":"1.50"}']),
-]  # fmt: skip
+    (
+        pa.struct({"a": pa.int64(), "d": pa.decimal128(5, 2)}),
+        [{"a": 1, "d": Decimal("1.50")}],
+        ['{"a":1,"d":"1.50"}'],
+    ),
+]
 
 
 def stored(url: str) -> list[tuple[Any, ...]]:
@@ -305,8 +357,9 @@ def test_arrow_values_sqlite_would_change_are_rejected_by_row(
         assert (sink.classify(caught.value), sink.hint(caught.value)) == ("reject", before)
 
 
-@pytest.mark.parametrize("value", [float("nan"), "a\0b", "\ud800", Decimal("NaN"), object(), {"a": float("nan")}],
-                         ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "value", [float("nan"), "a\0b", "\ud800", Decimal("NaN"), object(), {"a": float("nan")}], ids=repr
+)
 def test_python_values_sqlite_would_change_are_rejected_by_row(url: str, value: object) -> None:
     script(url, "CREATE TABLE t (v)")
     with SqliteSink(url, table="t") as sink:
@@ -336,9 +389,9 @@ def test_digits_a_numeric_column_would_round_are_rejected(url: str, text: str) -
     with SqliteSink(url, table="t") as sink:
         sink.begin()
         for rows in ([{"v": "1"}, {"v": text}], [{"v": "1"}, {"v": Decimal(text.strip())}]):
-            with pytest.raises(BadValueError, match="row 1, column v: .*digits"):
+            with pytest.raises(BadValueError, match=r"row 1, column v: .*digits"):
                 sink.write(rows)
-        with pytest.raises(BadValueError, match="row 1, .*digits"):
+        with pytest.raises(BadValueError, match=r"row 1, .*digits"):
             sink.write_arrow(pa.table({"v": ["1", text]}))
 
 
@@ -358,6 +411,44 @@ def test_a_decimal_with_too_many_places_is_rejected(url: str) -> None:
     prepared(url, pa.schema([pa.field("v", pa.decimal128(18, 2))]))
     with pytest.raises(BadValueError, match="at most 2 decimals"):
         load(url, [{"v": Decimal("1.234")}])
+
+
+ROW = st.fixed_dictionaries(
+    {
+        "i": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "s": st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+        "d": st.none() | st.decimals(-(10**14), 10**14, places=4),
+        "f": st.none() | st.floats(allow_nan=False),
+        "b": st.none() | st.binary(),
+        "t": st.none() | st.datetimes(timezones=st.just(UTC)),
+    }
+)
+ROW_SCHEMA = pa.schema(
+    [
+        ("i", pa.int64()),
+        ("s", pa.string()),
+        ("d", pa.decimal128(18, 4)),
+        ("f", pa.float64()),
+        ("b", pa.binary()),
+        ("t", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+@given(st.lists(ROW, min_size=1, max_size=20), st.sampled_from([0, module.STAGE_ROWS]))
+@settings(max_examples=40, deadline=None)
+def test_any_rows_are_stored_alike_on_every_way_in(rows: list[dict[str, Any]], threshold: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STAGE_ROWS", threshold)
+        arrow, python = f"sqlite:///{folder}/a.db", f"sqlite:///{folder}/p.db"
+        for url in (arrow, python):
+            prepared(url, ROW_SCHEMA)
+        load(arrow, pa.Table.from_pylist(rows, ROW_SCHEMA))
+        load(python, rows)
+        found = query(arrow, "SELECT * FROM t ORDER BY rowid")
+        assert found == query(python, "SELECT * FROM t ORDER BY rowid")
+        assert [row[:2] for row in found] == [(row["i"], row["s"]) for row in rows]
+        assert [row[2] and Decimal(row[2]) for row in found] == [row["d"] for row in rows]
 
 
 # --- rows ---
@@ -445,8 +536,11 @@ def test_another_connection_of_this_process_may_come_and_go_during_a_load(url: s
 
 
 def test_a_row_without_its_parent_is_rejected_at_once_or_before_the_commit(url: str) -> None:
-    script(url, "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE t (id REFERENCES p);"
-                "CREATE TABLE d (id REFERENCES p DEFERRABLE INITIALLY DEFERRED)")  # fmt: skip
+    script(
+        url,
+        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE t (id REFERENCES p);"
+        "CREATE TABLE d (id REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+    )
     with SqliteSink(url, table="t") as sink:
         sink.begin()
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
@@ -494,10 +588,13 @@ def test_upsert_of_keys_alone_changes_nothing(url: str) -> None:
 
 
 def test_replace_shows_the_new_rows_only_after_finish_and_a_resume_keeps_what_is_loaded(url: str) -> None:
-    script(url, """CREATE TABLE "t" (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'bad'));
+    script(
+        url,
+        """CREATE TABLE "t" (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'bad'));
         CREATE UNIQUE INDEX by_name ON t (name); CREATE TABLE log (id);
         CREATE TRIGGER logged AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.id); END;
-        INSERT INTO t VALUES (7, 'old')""")  # fmt: skip
+        INSERT INTO t VALUES (7, 'old')""",
+    )
     before = query(url, "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 't' ORDER BY name")
     for run, owner in enumerate(("one", "two")):
         taken = LOAD | {"owner": owner}
@@ -522,8 +619,11 @@ def test_replace_shows_the_new_rows_only_after_finish_and_a_resume_keeps_what_is
 
 
 def test_replace_neither_cascades_nor_leaves_orphans(url: str) -> None:
-    script(url, "CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);"
-                "CREATE TABLE child (t REFERENCES t ON DELETE CASCADE); INSERT INTO child VALUES (1)")  # fmt: skip
+    script(
+        url,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);"
+        "CREATE TABLE child (t REFERENCES t ON DELETE CASCADE); INSERT INTO child VALUES (1)",
+    )
     prepared(url, None, mode="replace")
     with SqliteSink(url, table="t", mode="replace") as sink:
         sink.begin(receipt())
@@ -620,7 +720,8 @@ import os, sys
 import pyarrow as pa
 from adaptive.sinks.sqlite import SqliteSink
 sink = SqliteSink(sys.argv[1], table="t")
-sink.begin({"load": "l1", "batch": "b1", "owner": "me", "segments": [[0, 0, 9]], "rows": 10, "replaces": None})
+receipt = {"load": "l1", "batch": "b1", "owner": "me", "segments": [[0, 0, 9]], "rows": 10, "replaces": None}
+sink.begin(receipt)
 sink.write_arrow(pa.table({"id": list(range(5000)), "name": ["x" * 1000] * 5000}))
 if sys.argv[2] == "after": sink.commit()
 os._exit(9)
@@ -662,13 +763,28 @@ def test_two_processes_write_at_once(url: str) -> None:
 # --- what went wrong ---
 
 
-@pytest.mark.parametrize(("name", "verdict"), [
-    ("SQLITE_BUSY", "retry"), ("SQLITE_BUSY_SNAPSHOT", "retry"), ("SQLITE_LOCKED", "retry"), ("SQLITE_NOMEM", "retry"),
-    ("SQLITE_CONSTRAINT_UNIQUE", "reject"), ("SQLITE_CONSTRAINT_TRIGGER", "reject"), ("SQLITE_MISMATCH", "reject"),
-    ("SQLITE_TOOBIG", "reject"), ("SQLITE_FULL", "fatal"), ("SQLITE_READONLY", "fatal"), ("SQLITE_CORRUPT", "fatal"),
-    ("SQLITE_NOTADB", "fatal"), ("SQLITE_CANTOPEN", "fatal"), ("SQLITE_PERM", "fatal"), ("SQLITE_AUTH", "fatal"),
-    ("SQLITE_ERROR", "fatal"), ("SQLITE_IOERR_WRITE", "fatal"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("SQLITE_BUSY", "retry"),
+        ("SQLITE_BUSY_SNAPSHOT", "retry"),
+        ("SQLITE_LOCKED", "retry"),
+        ("SQLITE_NOMEM", "retry"),
+        ("SQLITE_CONSTRAINT_UNIQUE", "reject"),
+        ("SQLITE_CONSTRAINT_TRIGGER", "reject"),
+        ("SQLITE_MISMATCH", "reject"),
+        ("SQLITE_TOOBIG", "reject"),
+        ("SQLITE_FULL", "fatal"),
+        ("SQLITE_READONLY", "fatal"),
+        ("SQLITE_CORRUPT", "fatal"),
+        ("SQLITE_NOTADB", "fatal"),
+        ("SQLITE_CANTOPEN", "fatal"),
+        ("SQLITE_PERM", "fatal"),
+        ("SQLITE_AUTH", "fatal"),
+        ("SQLITE_ERROR", "fatal"),
+        ("SQLITE_IOERR_WRITE", "fatal"),
+    ],
+)
 def test_errors_are_classified_by_result_code(url: str, name: str, verdict: str) -> None:
     error = sqlite3.OperationalError("any text")
     error.sqlite_errorcode = getattr(sqlite3, name)
