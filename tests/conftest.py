@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from labs import postgres
+from labs import Lab, SqliteLab, postgres, postgres_lab
 
 IN_CI = os.environ.get("CI") == "true"
-PROVIDED = ("no PostgreSQL",)  # begins of reasons to skip that `make system-deps` takes away
+PROVIDED = ("lab postgres:",)  # begins of reasons to skip that `make system-deps` takes away
 
 # No deadline anywhere: a busy machine is not a failure.
 settings.register_profile("local", deadline=None)
@@ -35,5 +36,15 @@ def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server's superuser, started for the session if need be."""
     with postgres.server() as url:
         if url is None:
-            pytest.skip(f"lab postgres: {postgres.ADVICE}")
+            pytest.skip(postgres.ADVICE)
         yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield SqliteLab(tmp_path / "lab.db")
+    else:
+        with postgres_lab(request.getfixturevalue("postgres_server")) as found:
+            yield found
