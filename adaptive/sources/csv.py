@@ -19,11 +19,11 @@ from adaptive.rows import Chunk, Field, Reject
 from adaptive.sources.csv_blocks import BlockParser
 from adaptive.sources.csv_records import Block, Grammar, Records
 from adaptive.sources.encoding import check_encoding
-from adaptive.sources.files import STDIN, open_input
+from adaptive.sources.files import Input, open_input, size
 
 
 class CsvSource:
-    """A CSV file or standard input. An unquoted empty field is NULL, "" is empty text.
+    """A CSV file, or a pipe such as standard input. An unquoted empty field is NULL, "" is empty text.
 
     Raises UsageError for a delimiter, quote, encoding or list of columns that makes no sense.
     """
@@ -35,7 +35,7 @@ class CsvSource:
         self._dialect = _checked(path, dialect)
         self._grammar = Grammar(self._dialect.delimiter, dialect.quote)
         self._names = _checked_names(path, dialect.columns)
-        self._stdin: Records | None = None
+        self._pipe: Records | None = None
 
     def schema(self) -> pa.Schema:
         """Return a text column for each name of the header, of which it reads no more than that.
@@ -49,9 +49,9 @@ class CsvSource:
         return pa.schema([(name, pa.string()) for name in self._names])
 
     def infer(self) -> pa.Schema:
-        """Return types that hold every value, by reading a file once more; text for standard input."""
+        """Return types that hold every value, by reading a file once more; text for pipes."""
         inference, columns = Inference(), self.schema()
-        if self.name == STDIN:
+        if size(self.name) is None:
             return columns
         inference.add(pa.RecordBatch.from_pylist([], schema=columns))
         with suppress(SourceError):  # the load itself meets it again, after the rows before it
@@ -78,30 +78,31 @@ class CsvSource:
 
     @contextmanager
     def _records(self) -> Iterator[Records]:
-        """Open the input behind its header. Standard input stays open and goes on where it was."""
-        if self._stdin:
-            yield self._stdin
-            return
-        with open_input(self.name) as source:
-            records = Records(source, self._dialect.encoding, self._grammar)
-            if not self._dialect.columns:
-                self._names = self._header(records.header())
-            self._stdin = records if self.name == STDIN else None
-            yield records
+        """Open the input and take its header. A pipe stays open and goes on where it was."""
+        if self._pipe:
+            yield self._pipe
+        elif size(self.name) is None:
+            self._pipe = self._begun(open_input(self.name))
+            yield self._pipe
+        else:
+            with open_input(self.name) as source:
+                yield self._begun(source)
 
-    def _header(self, record: bytes | None) -> tuple[str, ...]:
+    def _begun(self, source: Input) -> Records:
+        records = Records(source, self._dialect.encoding, self._grammar)
+        if not self._dialect.columns:
+            self._names = _checked_names(source.name, self._header(source.name, records.header()))
+        return records
+
+    def _header(self, name: str, record: bytes | None) -> list[str]:
         if record is None:
-            raise UsageError(f"{self.name}: the file is empty; not even a header is there")
-        quote: dict[str, Any] = (
-            {"quotechar": self._dialect.quote} if self._dialect.quote else {"quoting": csv.QUOTE_NONE}
-        )
+            raise UsageError(f"{name}: this is empty, without even a header")
+        char = self._dialect.quote
+        quote: dict[str, Any] = {"quotechar": char} if char else {"quoting": csv.QUOTE_NONE}
         try:
-            names = next(csv.reader([record.decode()], delimiter=self._dialect.delimiter, **quote))
+            return next(csv.reader([record.decode()], delimiter=self._dialect.delimiter, **quote))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(
-                f"{self.name}: the header cannot be read; say the --encoding ({error})"
-            ) from error
-        return _checked_names(self.name, names)
+            raise UsageError(f"{name}: the header cannot be read; say the --encoding ({error})") from error
 
 
 def _checked(path: str, dialect: Dialect) -> Dialect:

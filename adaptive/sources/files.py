@@ -68,7 +68,7 @@ class Input:
     """The decompressed bytes of a file or of standard input, read once from start to end.
 
     gzip and Zstandard are recognised by content, never by name. `error` says where and why the
-    input broke off, once `read` has returned everything before that point.
+    input broke off, once `read` has returned everything before that point. At its end it closes itself.
     """
 
     def __init__(self, path: str) -> None:
@@ -90,14 +90,16 @@ class Input:
         return bytes(memoryview(block)[:size] if self._rest else block)
 
     def _next(self) -> bytes:
+        """Return the next decompressed block, or b"" with the file closed."""
         try:
-            return next(self._blocks, b"")
+            if block := next(self._blocks, b""):
+                return block
         except (OSError, EOFError, zlib.error) as error:
             cause = error.strerror if isinstance(error, OSError) and error.strerror else error
-            self.error = SourceError(
-                f"{self.name}: broken off after byte {self.consumed:,} of the file: {cause}"
-            )
-            return b""
+            where = f"broken off after byte {self.consumed:,} of the file"
+            self.error = SourceError(f"{self.name}: {where}: {cause}")
+        self.close()
+        return b""
 
     def close(self) -> None:
         """Close the file, but never standard input. Repeating it is fine."""

@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +326,17 @@ def test_standard_input_is_read_once_and_stays_text(
     source = CsvSource("-", Dialect())
     assert source.infer() == source.schema() == pa.schema([("a", pa.string()), ("b", pa.string())])
     assert loaded(source) == ([("1", "2"), ("3", "4")], [])
+
+
+def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=("a,b\n1,2\n3,4\n",))
+    writer.start()
+    source = CsvSource(str(path), Dialect())
+    assert source.infer() == source.schema() == pa.schema([("a", pa.string()), ("b", pa.string())])
+    assert loaded(source) == ([("1", "2"), ("3", "4")], [])
+    writer.join()
 
 
 def test_types_are_inferred_from_the_whole_file_but_for_its_bad_records(path: Path, block_size: None) -> None:

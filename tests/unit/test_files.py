@@ -25,7 +25,7 @@ def zstd(content: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def everything(source: Input, block: int = 1 << 20) -> bytes:
@@ -40,7 +40,7 @@ def stored(folder: Path, content: bytes) -> str:
 
 def read(folder: Path, content: bytes, block: int = 1 << 20) -> tuple[bytes, str | None]:
     with open_input(stored(folder, content)) as source:
-        return everything(source, block), source.error and str(source.error)
+        return everything(source, block), str(source.error) if source.error else None
 
 
 def test_patterns_give_sorted_files_and_each_file_once(tmp_path: Path) -> None:
