@@ -124,10 +124,11 @@ class SqliteSink:
         self.path, self.table, self.mode = _path(url), table, mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self.duplicates = 0
+        self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
         self._db: sqlite3.Connection | None = None
         self._stage: _Stage | None = None
         self._batch: tuple[str, str] | None = None  # load and batch of the open receipt
-        self._began = self._attached = False
+        self._attached = False
         self._failure: tuple[BaseException, int] | None = None  # of the last write, and its row
         self._doubt: BaseException | None = None  # of the last commit
         self._columns: list[_Column] = []
@@ -291,6 +292,12 @@ class SqliteSink:
                 load[name] = load[name] and datetime.fromisoformat(load[name])
         return found
 
+    def empty(self) -> bool:
+        """Return whether the table has no rows, or is missing."""
+        if not self.path.exists() or not self._describe(db := self._connection()):
+            return True
+        return not db.execute(f"SELECT 1 FROM {_q(self._name)} LIMIT 1").fetchone()  # noqa: S608 - quoted
+
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed: segments, rows written, rejected positions."""
         found = self._read("_adaptive_ledger WHERE load = ?", load)
@@ -352,11 +359,6 @@ class SqliteSink:
 
     # --- a transaction ---
 
-    @property
-    def doomed(self) -> bool:
-        """Whether SQLite has ended the transaction itself (disk full, I/O error, out of memory)."""
-        return self._began and not (self._db is not None and self._db.in_transaction)
-
     def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
         """Take the write lock and enter the receipt; False if the batch is already committed.
 
@@ -376,7 +378,7 @@ class SqliteSink:
         if not fresh:
             self.rollback()
             return False
-        self._began, self._doubt, self._failure = True, None, None
+        self._doubt = self._failure = None
         self._batch = (receipt["load"], receipt["batch"]) if receipt else None
         return True
 
@@ -436,7 +438,7 @@ class SqliteSink:
         try:
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._doubt = error
+            self._doubt, self.doomed = error, not db.in_transaction
             raise
         self._end()
 
@@ -448,7 +450,7 @@ class SqliteSink:
         self._end()
 
     def _end(self) -> None:
-        self._began, self._batch = False, None
+        self.doomed, self._batch = False, None
         if self._db and self._attached:
             with suppress(sqlite3.Error):
                 self._db.execute("DETACH stage")
@@ -463,7 +465,8 @@ class SqliteSink:
         try:
             yield
         except BaseException:
-            if db.in_transaction:
+            self.doomed = not db.in_transaction
+            if not self.doomed:
                 db.execute("ROLLBACK TO adaptive_write")
                 db.execute("RELEASE adaptive_write")
             raise

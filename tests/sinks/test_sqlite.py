@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptive.protocols import Sink
 from adaptive.sinks import sqlite as module
 from adaptive.sinks.sqlite import BadValueError, OwnershipLostError, SqliteSink
 
@@ -83,6 +84,8 @@ def prepared(
     with SqliteSink(url, table="t", **options) as sink:
         return list(sink.prepare(load, schema))
 
+
+CONTRACT: type[Sink] = SqliteSink  # mypy holds the class to it
 
 # --- construction and connection ---
 
@@ -417,7 +420,7 @@ ROW = st.fixed_dictionaries(
     {
         "i": st.none() | st.integers(-(2**63), 2**63 - 1),
         "s": st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-        "d": st.none() | st.decimals(-(10**14), 10**14, places=4),
+        "d": st.none() | st.decimals(-(10**14) + 1, 10**14 - 1, places=4),
         "f": st.none() | st.floats(allow_nan=False),
         "b": st.none() | st.binary(),
         "t": st.none() | st.datetimes(timezones=st.just(UTC)),
@@ -705,6 +708,17 @@ def test_finish_keeps_one_receipt_and_late_writers_out(url: str) -> None:
     assert (done["state"], done["rows"], done["rejected"]) == ("done", 2, 2)
     assert done["started_at"] <= done["finished_at"]
     assert done["started_at"].tzinfo is not None
+
+
+def test_a_table_is_empty_until_a_row_is_committed(url: str) -> None:
+    with SqliteSink(url, table="t") as sink:
+        assert sink.empty()
+        sink.prepare(LOAD, SCHEMA)
+        assert sink.empty()
+        sink.begin()
+        sink.write([{"id": 1}])
+        sink.commit()
+        assert not sink.empty()
 
 
 def test_loads_of_other_tables_are_not_listed(url: str) -> None:
