@@ -8,7 +8,7 @@ a quote that is never closed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -47,8 +47,8 @@ class BlockParser:
             return batch, []
         count = batch.num_rows + len(invalid) + len(undecodable)
         rejects = self._rejects(invalid, undecodable, count)
-        lines = self._lines(block, count)
-        return batch, [replace(reject, line=lines[reject.ordinal]) for reject in rejects]
+        lines = self._lines(block, count, [reject.ordinal for reject in rejects])
+        return batch, [replace(reject, line=line) for reject, line in zip(rejects, lines, strict=True)]
 
     def _parsed(self, text: bytes, columns: Sequence[str]) -> tuple[pa.RecordBatch, list[InvalidRow]]:
         """Return the records that have the right number of fields, and what Arrow says about the others."""
@@ -84,10 +84,12 @@ class BlockParser:
         """Return the text without the records that are not UTF-8, and these by their ordinals."""
         kept, undecodable = [], {}
         for ordinal, match in enumerate(self._grammar.records(text)):
-            if is_utf8(match[1]):
-                kept.append(match[1] + b"\n")
-            else:
-                undecodable[ordinal] = readable(match[1])
+            record = match[1]
+            try:
+                record.decode()
+                kept.append(record + b"\n")
+            except UnicodeDecodeError:
+                undecodable[ordinal] = readable(record)
         return b"".join(kept), undecodable
 
     def _rejects(self, invalid: list[InvalidRow], undecodable: dict[int, str], count: int) -> list[Reject]:
@@ -99,13 +101,14 @@ class BlockParser:
             rejects.append(Reject(ordinals[row.number - 1], "fields", reason, raw=row.text))
         return sorted(rejects, key=lambda reject: reject.ordinal)
 
-    def _lines(self, block: Block, records: int) -> Sequence[int]:
-        """Return the number of the line that each record of a block begins with."""
-        if line_ends(block.text) == records:  # neither blank lines nor line ends in fields
-            return range(block.line, block.line + records)
-        lines, line, seen = [], block.line, 0
-        for match in self._grammar.records(block.text):
-            line += line_ends(block.text[seen : match.start(1)])
-            seen = match.start(1)
-            lines.append(line)
-        return lines
+    def _lines(self, block: Block, count: int, ordinals: Sequence[int]) -> Iterator[int]:
+        """Yield the numbers of the lines that some of the `count` records of a block begin with."""
+        if line_ends(block.text) == count:  # neither blank lines nor line ends in fields
+            yield from (block.line + ordinal for ordinal in ordinals)
+            return
+        starts = [match.start(1) for match in self._grammar.records(block.text)]
+        line, seen = block.line, 0
+        for ordinal in ordinals:
+            line += line_ends(block.text[seen : starts[ordinal]])
+            seen = starts[ordinal]
+            yield line
