@@ -25,7 +25,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from operator import itemgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, LiteralString, NamedTuple, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Feed = Callable[[psycopg.Copy], None]
+    Verdict = Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]
 
 MODES = ("append", "ignore", "upsert", "replace")
 # Keepalives and the idle limit end a half-open attempt, whose locks the next attempt waits for, after about
@@ -54,7 +55,7 @@ DEFAULTS = {"connect_timeout": "10", "application_name": "adaptive", "keepalives
 CONNECT_FATAL = re.compile(
     r"authentication|no password|does not exist|pg_hba\.conf|not permitted|permission denied|certificate|SSL"
 )
-VERDICTS = {
+VERDICTS: dict[str, Verdict] = {
     "08": "in_doubt", "25P03": "in_doubt", "25P04": "in_doubt", "40003": "in_doubt", "57P": "in_doubt",
     "40": "retry", "53": "retry", "55P03": "retry", "57014": "retry",
     "21": "reject", "22": "reject", "23": "reject", "44": "reject", "54000": "reject", "P0": "reject",
@@ -115,12 +116,12 @@ LEDGER = """
 # waits for an earlier attempt at the same batch.
 RECEIPT = """
     WITH owned AS (
-        SELECT FROM {splits} WHERE load = %(load)s AND split = ANY (%(splits)s) AND owner = %(owner)s
+        SELECT FROM {splits} WHERE load = %(load)s AND split = ANY (%(splits)s::int[]) AND owner = %(owner)s
         ORDER BY split FOR SHARE
     ), replaced AS (DELETE FROM {ledger} WHERE load = %(load)s AND batch = %(replaces)s
     ), receipt AS (
         INSERT INTO {ledger} SELECT %(load)s, %(batch)s, %(segments)s, %(rows)s, '[]', now()
-        WHERE (SELECT count(*) FROM owned) = cardinality(%(splits)s)
+        WHERE (SELECT count(*) FROM owned) = cardinality(%(splits)s::int[])
         ON CONFLICT DO NOTHING RETURNING 1
     ) SELECT (SELECT count(*) FROM owned), (SELECT count(*) FROM receipt)"""
 
@@ -206,10 +207,12 @@ class PostgresSink:
     Raises ValueError if an argument cannot be right.
     """
 
-    capabilities = frozenset(
+    capabilities: frozenset[Any] = frozenset(
         (*MODES, "transactional", "create", *(["arrow"] if find_spec("pyarrow") else []))
     )
-    max_rows = max_bytes = max_writers = None
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    max_writers: int | None = None
 
     def __init__(
         self,
@@ -250,6 +253,7 @@ class PostgresSink:
             self._link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
             self._link.execute(SESSION)
         except psycopg.Error as error:
+            self.close()
             raise ConnectError(error) from None  # the original carries the password
 
     def close(self) -> None:
@@ -312,6 +316,10 @@ class PostgresSink:
             dict(zip((column.name for column in cursor.description or ()), row, strict=True))
             for row in cursor
         ]
+
+    def empty(self) -> bool:
+        """Return whether the table has no rows; a missing one has none."""
+        return not self._locate().oid or self._run("SELECT 1 FROM {target} LIMIT 1").fetchone() is None
 
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed of a load: segments, rows, rejected positions; [] without a ledger."""
@@ -471,7 +479,7 @@ class PostgresSink:
                 return int(number[1]) - 1 if number else None
         return None
 
-    def classify(self, error: BaseException) -> str:
+    def classify(self, error: BaseException) -> Verdict:
         """Say what an error means: retry, in_doubt, reject, fatal or taken_over. By SQLSTATE."""
         if isinstance(error, OwnershipLostError):
             return "taken_over"
@@ -623,7 +631,7 @@ class PostgresSink:
         target = sql.Identifier(table.schema, table.name)
         self._connection.execute(create.format(target, sql.SQL(", ").join(columns)))
         self._known = self._locate()
-        for name in self._names(table.schema).values():
+        for name in reversed(self._names(table.schema).values()):  # the loads last: they tell which
             forget: LiteralString = (
                 "DELETE FROM {rows} WHERE load IN (SELECT load FROM {loads} WHERE target = %s)"
             )
@@ -647,9 +655,20 @@ class PostgresSink:
             [load["load"], load["owner"], list(load["splits"])],
         )
         if self._mode == "replace":
+            self._check_references()
             self._stage(load["load"], resumed=state is not None)
 
     # ---- replace
+
+    def _check_references(self) -> None:
+        """Refuse a table whose rows take others with them when they are deleted."""
+        query = """SELECT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND confrelid = %s
+            AND conrelid <> confrelid AND confdeltype IN ('c', 'n', 'd')"""
+        if cascades := self._run(query, [self._table.oid]).fetchall():
+            tables = ", ".join(sorted({name for (name,) in cascades}))
+            raise ValueError(
+                f"replacing {self._table} would change {tables} through ON DELETE; use another mode"
+            )
 
     def _staging(self, load: str) -> str:
         return f"_adaptive_replace_{_digest(str(self._table))}_{_digest(load)}"
