@@ -40,7 +40,7 @@ class Queue:
         pull: Callable[[], None] | None = None,
     ) -> None:
         self.max_records, self.max_bytes = max_records, max_bytes
-        self.hungry = False  # a writer waits for records
+        self.hungry = 0  # writers that look or wait for records
         self._clock, self._pull = clock, pull
         self._chunks: deque[Chunk] = deque()
         self._records = self._nbytes = 0
@@ -83,14 +83,15 @@ class Queue:
         the first of them was accepted, or the queue is closed. Raises the error given to `fail`.
         """
         with self._lock:
-            while True:
-                if self._error:
-                    raise self._error
-                if (wanted := self._ready(size, linger, max_bytes)) > 0:
-                    return self._remove(wanted, max_bytes)
-                if self._closed and not self._chunks:
-                    return None
-                self._wait_for_more(linger)
+            self.hungry += 1  # before the look: a producer that comes too late for `pull` sees it
+            try:
+                while not (wanted := self._ready(size, linger, max_bytes)):
+                    if self._closed and not self._chunks:
+                        return None
+                    self._wait_for_more(linger)
+                return self._remove(wanted, max_bytes)
+            finally:
+                self.hungry -= 1
 
     def close(self) -> None:
         """Say that no more comes; what waits can still be taken."""
@@ -124,6 +125,8 @@ class Queue:
         self._not_empty.notify()
 
     def _ready(self, size: Callable[[Depth], int], linger: float, max_bytes: int) -> int:
+        if self._error:
+            raise self._error
         if self._pull:
             self._pull()
         if not self._chunks:
@@ -139,34 +142,38 @@ class Queue:
         return wanted if complete else 0
 
     def _wait_for_more(self, linger: float) -> None:
-        self.hungry = True
-        if self._pull:
-            self._pull()  # what came between the look and the flag
-        timeout = self._chunks[0].accepted + linger - self._clock() if self._chunks else None
-        if timeout is None or timeout > 0:
-            self._not_empty.wait(min(timeout, threading.TIMEOUT_MAX) if timeout is not None else None)
-        self.hungry = False
+        if self._chunks:
+            left = linger - (self._clock() - self._chunks[0].accepted)
+            self._not_empty.wait(min(left, threading.TIMEOUT_MAX))
+        else:
+            self._not_empty.wait()
 
     def _remove(self, wanted: int, max_bytes: int) -> list[Chunk]:
         taken: list[Chunk] = []
         room = max_bytes
-        while self._chunks and wanted > 0 and (room > 0 or not taken):
-            chunk = self._chunks.popleft()
-            per_record = max(1, chunk.nbytes // chunk.count)
-            fits = max(1, min(wanted, room // per_record)) if room > 0 else 1
-            if fits < chunk.count:
-                chunk, rest = chunk.cut(fits)
-                self._chunks.appendleft(rest)
-                room = 0
+        while self._chunks and wanted > 0:
+            chunk = self._chunks[0]
+            fits = min(wanted, room * chunk.count // chunk.nbytes) if chunk.nbytes > room else wanted
+            if fits < 1 and taken:
+                break
+            chunk = self._remove_first(max(1, fits))
             taken.append(chunk)
             wanted -= chunk.count
             room -= chunk.nbytes
-            self._records -= chunk.count
-        self._nbytes = sum(chunk.nbytes for chunk in self._chunks)
         self._not_full.notify_all()
         if self._chunks:
             self._not_empty.notify()
         return taken
+
+    def _remove_first(self, most: int) -> Chunk:
+        chunk = self._chunks.popleft()
+        self._nbytes -= chunk.nbytes
+        if most < chunk.count:
+            chunk, rest = chunk.cut(most)
+            self._chunks.appendleft(rest)
+            self._nbytes += rest.nbytes
+        self._records -= chunk.count
+        return chunk
 
     def _wake(self) -> None:
         self._not_full.notify_all()

@@ -124,14 +124,13 @@ class Chunk:
         start = first - self.first - low
         stop = last + 1 - self.first - high
         rows = self.rows[start:stop]
-        share = len(rows) / len(self.rows) if len(self.rows) else 0
         return replace(
             self,
             first=first,
             count=last - first + 1,
             rows=rows,
             rejects=self.rejects[low:high],
-            nbytes=int(self.nbytes * share),
+            nbytes=self.nbytes * (last - first + 1) // self.count,
         )
 
     def cut(self, records: int) -> tuple[Chunk, Chunk]:
@@ -173,12 +172,12 @@ class Batch:
         return ((chunk.split, reject) for chunk in self.chunks for reject in chunk.rejects)
 
     def rows(self) -> pa.Table | list[Row]:
-        """Return the good rows: a table without copying, or a list of mappings."""
+        """Return the good rows: a table without copying, or a list of mappings if there are any."""
         parts = [chunk.rows for chunk in self.chunks if len(chunk)]
         batches = [part for part in parts if isinstance(part, pa.RecordBatch)]
-        if batches:
+        if batches and len(batches) == len(parts):
             return pa.Table.from_batches(batches)
-        return [row for part in parts for row in part]
+        return [row for part in parts for row in _mappings(part)]
 
     def position(self, index: int) -> Position:
         """Return where good row `index` stands in the source."""
@@ -187,3 +186,8 @@ class Batch:
                 return Position(chunk.split, chunk.ordinal(index))
             index -= len(chunk)
         raise IndexError(index)
+
+
+def _mappings(rows: Rows) -> Sequence[Row]:
+    found: Sequence[Row] = rows.to_pylist() if isinstance(rows, pa.RecordBatch) else rows
+    return found
