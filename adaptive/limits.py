@@ -1,9 +1,9 @@
 """The controller: how large a batch may be and how many writers may be busy, from what it observes.
 
-Slow start doubles the batch while full batches gain throughput (RabbitMQ's gen_batch_server
-doubles when a full batch completes); afterwards both numbers move one step at a time and a step
-that does not pay is taken back (the way Vector's adaptive request concurrency probes). Overload
-halves the batch.
+While the queue fills up, one number moves one step at a time: one more writer, or a batch of twice
+the size (RabbitMQ's gen_batch_server doubles when a full batch completes). A step that does not pay
+is taken back (the way Vector's adaptive request concurrency probes) and not tried again. Overload
+and transactions that take too long halve the batch for good. So the search ends.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ START = 12_500  # two doublings below the ceiling: small enough that the first r
 CEILING = 50_000  # COPY gained < 3 % above it (measured at 100,000), memory doubles
 WORTH = 1.05  # a step has to gain this much throughput to be kept
 SMOOTHING = 0.4  # weight of the newest observation, as in Vector
+ROUNDS = (
+    4  # batches of each writer for a measurement; with 3, 10 % noise led some searches to 0.77 of the best
+)
 MAX_SECONDS = 2.0  # a transaction that takes longer holds locks and receipts for too long
 
 
@@ -41,10 +44,10 @@ class Controller:
         self._floor, self._ceiling, self._max_writers = min(floor, ceiling), ceiling, max_writers
         self.rows = min(start, ceiling)
         self.writers = 1
-        self._best: dict[tuple[int, int], float] = {}  # (rows, writers) → rows per second, smoothed
-        self._since: float | None = None
-        self._pending = 0
-        self._settled = 0  # batches seen since the last step
+        self._rates: dict[tuple[int, int], float] = {}  # (rows, writers) → rows per second
+        self._batches = 0  # full ones in a row since the last step
+        self._since = 0.0  # the commit that the measurement began with
+        self._pending = 0  # rows committed after it
         self._before: tuple[int, int] | None = None  # what the last step came from
 
     def observe(self, *, rows: int, seconds: float, now: float, full: bool, backlog: bool) -> str | None:
@@ -53,42 +56,52 @@ class Controller:
         `seconds` is its transaction's time, `now` a monotonic time in seconds; `full` says that it
         reached the limit, `backlog` that more than half of the queue was waiting behind it.
         """
-        if seconds > MAX_SECONDS and self.rows > self._floor:
-            return self._step(
-                max(self._floor, self.rows // 2), self.writers, f"a transaction took {seconds:.1f} s"
-            )
         if not full:
-            self._since = None  # the source was the limit: this says nothing about the database
+            self._batches = 0  # the source was the limit: this says nothing about the database
             return None
-        self._measure(rows, now)
-        if self._settled < 2 * self.writers:
-            return None
-        return self._judge(backlog=backlog)
+        if rows > self.rows:
+            return None  # it was cut before the last step
+        if seconds > MAX_SECONDS and self.rows > self._floor:
+            return self._halve(self.writers, f"a transaction took {seconds:.1f} s")
+        if self._measure(rows, now):
+            return self._judge(backlog=backlog)
+        return None
 
     def overload(self) -> str | None:
         """Halve the batch after an overload error; return the reason."""
-        self._before = None
-        return self._step(
-            max(self._floor, self.rows // 2), max(1, self.writers - 1), "the database is overloaded"
-        )
+        self._max_writers = max(1, self.writers - 1)
+        return self._halve(self._max_writers, "the database is overloaded")
 
-    def _measure(self, rows: int, now: float) -> None:
-        self._settled += 1
+    def _halve(self, writers: int, reason: str) -> str | None:
+        self._before = None
+        self._ceiling = max(self._floor, self.rows // 2)  # what was too much once is not tried again
+        return self._step(self._ceiling, writers, reason)
+
+    def _measure(self, rows: int, now: float) -> bool:
+        """Count a batch; return whether the rate of the present limits has been measured.
+
+        The first batch of every writer was under way during the last step. The rate is taken over
+        the whole rounds after it: commits of several writers come in bursts, so that the time
+        between two of them says nothing.
+        """
+        self._batches += 1
+        if self._batches <= self.writers:
+            self._since, self._pending = now, 0
+            return False
         self._pending += rows
-        if self._since is not None and now > self._since:
-            rate = self._pending / (now - self._since)
-            at = (self.rows, self.writers)
-            self._best[at] = (
-                rate if at not in self._best else SMOOTHING * rate + (1 - SMOOTHING) * self._best[at]
-            )
-        self._since, self._pending = now, 0
+        if self._batches < ROUNDS * self.writers or now <= self._since:
+            return False
+        rate = self._pending / (now - self._since)
+        at = (self.rows, self.writers)
+        self._rates[at] = rate + (1 - SMOOTHING) * (self._rates.get(at, rate) - rate)
+        self._batches, self._since, self._pending = self.writers, now, 0
+        return True
 
     def _judge(self, *, backlog: bool) -> str | None:
-        rate = self._best.get((self.rows, self.writers), 0.0)
         if self._before is not None:
-            rows, writers = self._before
-            self._before = None
-            if rate < WORTH * self._best.get((rows, writers), 0.0):
+            before, self._before = self._before, None
+            rows, writers = before
+            if self._rates[self.rows, self.writers] < WORTH * self._rates[before]:
                 return self._step(rows, writers, "the last step did not pay")
         if not backlog:
             return None
@@ -96,7 +109,7 @@ class Controller:
             (self.rows, self.writers + 1, "the queue fills up: one more writer"),
             (self.rows * 2, self.writers, "the queue fills up: larger batches"),
         ):
-            if writers <= self._max_writers and rows <= self._ceiling and (rows, writers) not in self._best:
+            if writers <= self._max_writers and rows <= self._ceiling and (rows, writers) not in self._rates:
                 self._before = (self.rows, self.writers)
                 return self._step(rows, writers, reason)
         return None
@@ -105,5 +118,5 @@ class Controller:
         if (rows, writers) == (self.rows, self.writers):
             return None
         self.rows, self.writers = rows, writers
-        self._settled, self._since, self._pending = 0, None, 0
+        self._batches = 0
         return reason
