@@ -115,10 +115,13 @@ class SqliteSink:
         """Check the arguments and touch nothing; raises ValueError.
 
         `url` is `sqlite:///relative.db` or `sqlite:////absolute.db`, percent-encoded; `key` names columns
-        with a unique index, default the primary key; mode `replace` needs `prepare` and `finish`.
+        with a unique index, default the primary key; `table` may be in double quotes, a dot is part of the
+        name (there is one schema); mode `replace` needs `prepare` and `finish`.
         """
         if mode not in self.capabilities - {"arrow", "transactional", "create"}:
             raise ValueError(f"unknown mode {mode!r}")
+        if table and re.fullmatch(r'"(?:[^"]|"")+"', table):
+            table = table[1:-1].replace('""', '"')
         if table is not None and re.match(r"$|sqlite_|_adaptive_|.*\0", table, re.IGNORECASE | re.DOTALL):
             raise ValueError(f"{table!r} cannot be a target table")
         self.path, self.table, self.mode = _path(url), table, mode
@@ -595,11 +598,12 @@ class SqliteSink:
         return "in_doubt" if code == sqlite3.SQLITE_IOERR and error is self._doubt else "fatal"
 
     def doctor(self) -> list[str]:
-        """Return what would keep a load from working well, one text per finding; change nothing."""
+        """Return the version, then what would keep a load from working well; change nothing."""
+        found = [f"SQLite {sqlite3.sqlite_version}"]
         if not self.path.parent.is_dir():
-            return [f"{self.path.parent} is no folder; make it first"]
+            return [*found, f"{self.path.parent} is no folder; make it first"]
         places = [place for place in (self.path.parent, self.path) if place.exists()]
-        found = [f"{place} is not writable" for place in places if not os.access(place, os.W_OK)]
+        found += [f"{place} is not writable" for place in places if not os.access(place, os.W_OK)]
         if not find_spec("adbc_driver_sqlite"):
             found.append("adbc-driver-sqlite is missing: files load at half the speed")
         try:
