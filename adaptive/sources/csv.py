@@ -36,6 +36,17 @@ class CsvSource:
         self._grammar = Grammar(self._dialect.delimiter, dialect.quote)
         self._names = _checked_names(path, dialect.columns)
         self._pipe: Records | None = None
+        self._input: Input | None = None  # the one opened last
+
+    @property
+    def consumed(self) -> int:
+        """Return the bytes read so far of the file as it is stored."""
+        return self._input.consumed if self._input else 0
+
+    @property
+    def total(self) -> int | None:
+        """Return the bytes of the file as it is stored; None for pipes."""
+        return size(self.name)
 
     def schema(self) -> pa.Schema:
         """Return a text column for each name of the header, of which it reads no more than that.
@@ -89,6 +100,7 @@ class CsvSource:
                 yield self._begun(source)
 
     def _begun(self, source: Input) -> Records:
+        self._input = source
         records = Records(source, self._dialect.encoding, self._grammar)
         if not self._dialect.columns:
             self._names = _checked_names(source.name, self._header(source.name, records.header()))

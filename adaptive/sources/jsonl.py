@@ -13,7 +13,7 @@ import pyarrow as pa
 from adaptive.dialect import Dialect
 from adaptive.errors import UsageError
 from adaptive.rows import Chunk, Field
-from adaptive.sources.files import STDIN, open_input, pieces
+from adaptive.sources.files import STDIN, Input, open_input, pieces, size
 from adaptive.sources.json_blocks import SPACE, parse_block
 from adaptive.sources.json_schema import Kinds
 
@@ -47,6 +47,17 @@ class JsonlSource:
         self._dialect = dialect
         self._pieces = self._open()
         self._head: list[Piece] = []
+        self._input: Input | None = None  # the one opened last
+
+    @property
+    def consumed(self) -> int:
+        """Return the bytes read so far of the file as it is stored."""
+        return self._input.consumed if self._input else 0
+
+    @property
+    def total(self) -> int | None:
+        """Return the bytes of the file as it is stored; None for pipes."""
+        return size(self.name)
 
     def schema(self) -> pa.Schema:
         """Return the columns that the beginning of the input names, and their types there.
@@ -75,6 +86,7 @@ class JsonlSource:
 
     def _open(self) -> Iterator[Piece]:
         with open_input(self.name) as source:
+            self._input = source
             for block, line in pieces(source, PIECE):
                 text = block.removeprefix(codecs.BOM_UTF8) if line == 1 else block
                 yield Piece(text, line, time.monotonic())

@@ -45,6 +45,8 @@ class ParquetSource:
             raise UsageError("Parquet cannot be read from standard input: save it to a file first")
         self.name = path
         self._dialect = dialect
+        self.consumed = 0  # rows
+        self.total: int | None = None  # rows
 
     def schema(self) -> pa.Schema:
         """Return the file's columns with the types it states, or those of the dialect.
@@ -71,11 +73,12 @@ class ParquetSource:
         """Yield the rows in pieces. Raises SourceError, naming the row, where the file is damaged."""
         row = 0
         with self._open() as file:
+            self.total = file.metadata.num_rows
             batches = file.iter_batches(BATCH_ROWS, use_threads=False)
             try:
                 for batch in filter(len, batches):
                     yield Piece(batch, time.monotonic())
-                    row += len(batch)
+                    self.consumed = row = row + len(batch)
             except (pa.ArrowException, OSError) as error:
                 raise SourceError(f"{self.name}: not readable from row {row + 1:,} on: {error}") from error
 
