@@ -15,9 +15,7 @@ START = 12_500  # two doublings below the ceiling: small enough that the first r
 CEILING = 50_000  # COPY gained < 3 % above it (measured at 100,000), memory doubles
 WORTH = 1.05  # a step has to gain this much throughput to be kept
 SMOOTHING = 0.4  # weight of the newest observation, as in Vector
-ROUNDS = (
-    4  # batches of each writer for a measurement; with 3, 10 % noise led some searches to 0.77 of the best
-)
+ROUNDS = 4  # batches of each writer for a measurement; with 3, 10 % of noise can cost a quarter of the rate
 MAX_SECONDS = 2.0  # a transaction that takes longer holds locks and receipts for too long
 
 
@@ -62,7 +60,7 @@ class Controller:
         if rows > self.rows:
             return None  # it was cut before the last step
         if seconds > MAX_SECONDS and self.rows > self._floor:
-            return self._halve(self.writers, f"a transaction took {seconds:.1f} s")
+            return self._shorten(f"a transaction took {seconds:.1f} s")
         if self._measure(rows, now):
             return self._judge(backlog=backlog)
         return None
@@ -71,6 +69,13 @@ class Controller:
         """Halve the batch after an overload error; return the reason."""
         self._max_writers = max(1, self.writers - 1)
         return self._halve(self._max_writers, "the database is overloaded")
+
+    def _shorten(self, reason: str) -> str | None:
+        if self._before is None:
+            return self._halve(self.writers, reason)
+        before, self._before = self._before, None
+        self._rates[self.rows, self.writers] = 0.0  # the step was too much: it is not tried again
+        return self._step(*before, reason)
 
     def _halve(self, writers: int, reason: str) -> str | None:
         self._before = None
