@@ -123,9 +123,9 @@ class Coordinator:
         """Return the load to prepare: a new one, or the one that this command began before."""
         identity = fingerprint(self._contents, self._form)
         name = self._settings.load_id or identity[:16]
-        same = [row for row in known if row["load"] == name or row["load"].startswith(f"{name}.")]
+        same = [row for row in known if row["load"] == name or row["load"].startswith(f"{name}#")]
         if self._settings.again and same and same[-1]["state"] == "done":
-            name = f"{name}.{len(same) + 1}"
+            name = f"{name}#{len(same) + 1}"
         elif same:
             name = same[-1]["load"]
         self._refuse_changed(known, identity)
@@ -133,10 +133,14 @@ class Coordinator:
             "load": name,
             "fingerprint": identity,
             "source": self._name,
-            "mapping": json.dumps({**self._form, "contents": self._contents}, sort_keys=True, default=str),
+            "mapping": json.dumps(self._described(), sort_keys=True, default=str),
             "owner": secrets.token_hex(16),
             "splits": list(range(len(self._inputs))),
         }
+
+    def _described(self) -> dict[str, Any]:
+        known = {"contents": self._contents} if all(i.content for i in self._inputs) else {}
+        return {**self._form, **known}
 
     def _refuse_changed(self, known: list[dict[str, Any]], identity: str) -> None:
         if self._settings.again or self._settings.load_id or not all(i.content for i in self._inputs):

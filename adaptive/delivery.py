@@ -158,6 +158,9 @@ class Delivery:
             raise
         except Exception as error:
             verdict = self._sink.classify(error)
+            if verdict == "reject":
+                # Of a deferred constraint at commit: the next attempt has each write check them.
+                verdict = "retry"
             self._sink.rollback()
             if verdict == "in_doubt" or not self._open:
                 self.close()

@@ -32,6 +32,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
@@ -200,7 +201,8 @@ class Table(NamedTuple):
 class PostgresSink:
     """Write one PostgreSQL table. One instance per thread; see `Sink` for the order of calls.
 
-    `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. `key` names the
+    `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without a table there
+    is only `loads`, of every table of the database, and `doctor`. `key` names the
     columns that decide what `ignore` and `upsert` take for the same row (default: the primary key).
     `ledger` names the table of receipts; those of loads and splits are named after it.
 
@@ -303,19 +305,31 @@ class PostgresSink:
         return tuple(column.name for column in self._table.columns if column.arrow() is None)
 
     def loads(self) -> list[dict[str, Any]]:
-        """Return the rows of the loads table for this table, oldest first; [] without table or ledger."""
-        if not self._has_ledger():
+        """Return the loads of this table, or of all without one, oldest first; [] without a ledger."""
+        if self._path and not self._has_ledger():
             return []
+        if self._path:
+            found = self._loads(self._table.schema, str(self._table))
+        else:
+            found = [row for schema in self._ledgers() for row in self._loads(schema, None)]
+        return sorted(found, key=lambda row: (row["started_at"], row["load"]))
+
+    def _loads(self, schema: str, target: str | None) -> list[dict[str, Any]]:
         query = """SELECT load, fingerprint, source, mapping, target, mode, state,
                 coalesce(rows, (SELECT sum(rows) FROM {ledger} r WHERE r.load = l.load), 0)::bigint AS rows,
                 coalesce(rejected, (SELECT sum(jsonb_array_length(rejected)) FROM {ledger} r
                     WHERE r.load = l.load), 0)::bigint AS rejected, started_at, finished_at
-            FROM {loads} l WHERE target = %s ORDER BY started_at, load"""
-        cursor = self._run(query, [str(self._table)])
-        return [
-            dict(zip((column.name for column in cursor.description or ()), row, strict=True))
-            for row in cursor
-        ]
+            FROM {loads} l WHERE target = %s OR %s::text IS NULL"""
+        cursor = self._connection.cursor(row_factory=dict_row)
+        names = self._names(schema)
+        return cursor.execute(sql.SQL(query).format(**names), [target, target]).fetchall()
+
+    def _ledgers(self) -> list[str]:
+        """Return the schemas whose ledger this user may read."""
+        query = """SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relname = %s AND relkind = 'r' AND has_table_privilege(c.oid, 'SELECT')"""
+        prefix = self._ledger.removesuffix("_ledger")
+        return [schema for (schema,) in self._run(query, [f"{prefix}_loads"])]
 
     def empty(self) -> bool:
         """Return whether the table has no rows; a missing one has none."""
@@ -355,10 +369,12 @@ class PostgresSink:
 
     def doctor(self) -> list[str]:
         """Return what is found out about server, table and rights, in words; changes nothing."""
-        table, info = self._locate(), self._connection.info
-        found = [
-            f"PostgreSQL {info.parameter_status('server_version')}, database {info.dbname}, user {info.user}"
-        ]
+        info = self._connection.info
+        server = f"PostgreSQL {info.parameter_status('server_version')}"
+        found = [f"{server}, database {info.dbname}, user {info.user}"]
+        if not self._path:
+            return found
+        table = self._locate()
         found.append(f"table {table} {'exists' if table.oid else 'does not exist'}")
         found += [f"a right is missing: {grant}" for grant in self._missing_rights(table)]
         if not self._has_ledger():
@@ -516,6 +532,8 @@ class PostgresSink:
 
     def _locate(self) -> Table:
         """Look the target up, search_path included, with its columns."""
+        if not self._path:
+            raise ValueError("say the table")
         query = """SELECT coalesce(n.nspname, %s, current_schema()), coalesce(c.relname, %s),
                 coalesce(c.oid, 0)
             FROM (SELECT to_regclass(%s) AS oid) t LEFT JOIN pg_class c ON c.oid = t.oid
@@ -851,8 +869,10 @@ def _parse_url(url: str) -> dict[str, Any]:
 
 
 def _parse_table(table: str | None) -> tuple[str, ...]:
-    """Return the parts of `table`, `schema.table` or `"quoted.name"`."""
-    parts = re.fullmatch(r'(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^".]+)', table or "")
+    """Return the parts of `table`, `schema.table` or `"quoted.name"`; none without a table."""
+    if table is None:
+        return ()
+    parts = re.fullmatch(r'(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^".]+)', table)
     if parts is None or "\0" in parts[0]:
         raise ValueError(f'cannot read the table name {table!r}: say table, schema.table or "a quoted.name"')
     unquoted = (

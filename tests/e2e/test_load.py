@@ -227,13 +227,13 @@ def test_replay_loads_mended_letters_once(lab: Lab, adaptive: Command, orders_ta
     text = file.read_text()
     for column, bad in orders.BAD_VALUES[1:]:
         good = {"price": "12.5", "placed_at": "2024-01-02T00:00:00Z"}[column]
-        text = text.replace(f'"{column}":"{bad}"', f'"{column}":"{good}"')
+        text = text.replace(f'"{column}": "{bad}"', f'"{column}": "{good}"')
     file.write_text(text)
     replay = ("replay", file.name, "--to", lab.url, "--table", "orders")
     assert adaptive(*replay).code == 3
     still = sum(letter["column"] == "quantity" for letter in map(json.loads, text.splitlines()[1:]))
     assert len(lab.rows("orders")) == 200 - still
-    file.write_text(text.replace('"quantity":"many"', '"quantity":"5"'))
+    file.write_text(text.replace('"quantity": "many"', '"quantity": "5"'))
     assert adaptive(*replay).code == 0
     assert len(lab.rows("orders")) == 200
     assert adaptive(*replay).code == 0
