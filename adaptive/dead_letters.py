@@ -7,15 +7,17 @@ committed receipt names its position, so one left behind by an attempt that died
 
 from __future__ import annotations
 
+import json
+import math
+import mmap
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
-
-import orjson
 
 from adaptive.errors import AdaptiveError, UsageError
 from adaptive.rows import Position, Reject, Row
@@ -64,9 +66,7 @@ class DeadLetter:
         content = {"row": self.values} if self.raw is None else {"raw": self.raw}
         letter = {**content, "position": position, "column": self.column, "code": self.code,
                   "reason": self.reason, "sink": self.sink, "time": self.time}  # fmt: skip
-        return orjson.dumps(
-            letter, default=_as_text, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
-        )
+        return _to_json(letter)
 
     @classmethod
     def from_json(cls, line: bytes) -> Self:
@@ -74,15 +74,19 @@ class DeadLetter:
 
         Raises ValueError if it is not one.
         """
-        found = orjson.loads(line)
+        found = _from_json(line)
         try:
             place = found["position"]
             position = Position(int(place["split"]), int(place["record"]) - 1)
+            if min(position) < 0 or not isinstance(found.get("row"), dict | None):
+                raise ValueError("not a dead letter: its position or its row is wrong")
             return cls(position, found["code"], found["reason"], found.get("column"), found.get("row"),
                        found.get("raw"), place.get("file"), place.get("line"), found.get("sink"),
                        found.get("time"))  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a dead letter: {error!r} is missing or wrong") from error
+        except KeyError as error:
+            raise ValueError(f"not a dead letter: {error} is missing") from error
+        except TypeError as error:
+            raise ValueError("not a dead letter: it is no object with a position") from error
 
 
 class DeadLetterFile:
@@ -90,9 +94,7 @@ class DeadLetterFile:
 
     def __init__(self, path: str, header: Mapping[str, Any]) -> None:
         self.path = path
-        self._header = orjson.dumps(
-            {"adaptive_dead_letters": VERSION, **header}, default=_as_text, option=orjson.OPT_APPEND_NEWLINE
-        )
+        self._header = _to_json({"adaptive_dead_letters": VERSION, **header})
         self._written: set[Position] = set()
         self._lock = threading.Lock()
 
@@ -109,13 +111,13 @@ class DeadLetterFile:
 
     def _append(self, lines: bytes) -> None:
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise AdaptiveError(f"cannot write dead letters to {self.path}: {error.strerror}") from error
-        end = os.fstat(file).st_size
+        end = _whole_lines(file)
         try:
-            with os.fdopen(os.dup(file), "ab") as out:
-                out.write(lines if end else self._header + lines)
+            os.ftruncate(file, end)  # an attempt that died left a part of a line
+            _write(file, lines if end else self._header + lines)
             os.fsync(file)
         except OSError as error:
             os.ftruncate(file, end)
@@ -132,7 +134,7 @@ def read(path: str) -> tuple[dict[str, Any], Iterator[DeadLetter]]:
     """
     try:
         with Path(path).open("rb") as file:
-            header = orjson.loads(file.readline())
+            header = _from_json(file.readline())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except ValueError as error:
@@ -153,5 +155,51 @@ def _letters(path: str) -> Iterator[DeadLetter]:
                 raise UsageError(f"{path}, line {number}: {error}") from error
 
 
-def _as_text(value: Any) -> str:
-    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
+def _whole_lines(file: int) -> int:
+    """Return the size of a file up to the end of its last whole line."""
+    if not (size := os.fstat(file).st_size) or os.pread(file, 1, size - 1) == b"\n":
+        return size
+    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
+        return content.rfind(b"\n") + 1
+
+
+def _write(file: int, lines: bytes) -> None:
+    rest = memoryview(lines)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    """Return a line of JSON. A lone surrogate becomes its escape, so it comes back as it was."""
+    return json.dumps(_plain(content), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _from_json(line: bytes) -> Any:
+    return json.loads(line, parse_int=_exact_int, parse_float=_exact_float, parse_constant=str)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; what JSON lacks, or would round, becomes text, nothing null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(held) for held in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"\\x{value.hex()}"
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _exact_int(text: str) -> int | str:
+    return int(text) if len(text) < 19 else text  # 19 digits may exceed 64 bits
+
+
+def _exact_float(text: str) -> float | str:
+    """Return a number, or its text if a float would round it."""
+    value = float(text)
+    return value if Decimal(repr(value)) == Decimal(text) else text
