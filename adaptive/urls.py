@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, unquote, urlsplit
+import re
+from urllib.parse import unquote, unquote_plus
+
+SECRET = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)  # in the name of a parameter
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be shown: scheme, user, host, port and path."""
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")
-    user = place[0].partition(":")[0]
-    return f"{parts.scheme}://{user}{place[1] if user else ''}{place[2]}{parts.path}"
+    """Return a URL as it may be shown: scheme, user, host, port and path.
+
+    Not by `urlsplit`, which takes what follows a bare "/", "?" or "#" in a password for the path,
+    and refuses "[" with an error that quotes it.
+    """
+    scheme, _, rest = url.partition("://")
+    head, _, query = rest.partition("?")
+    if "@" in query:  # a password holds "?", or a parameter "@": nobody knows where the host begins
+        return f"{scheme}://{re.split('[:/?#@]', rest)[0]}@…"
+    credentials, _, place = head.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}://{user}{'@' if user else ''}{place.partition('#')[0]}"
 
 
 def redact(text: str, url: str) -> str:
@@ -21,8 +31,11 @@ def redact(text: str, url: str) -> str:
 
 
 def _secrets(url: str) -> set[str]:
-    parts = urlsplit(url)
-    written = parts.netloc.rpartition("@")[0].partition(":")[2]
-    found = {written, unquote(written)}
-    found |= {value for name, value in parse_qsl(parts.query) if "pass" in name.lower()}
-    return {secret for secret in found if secret}
+    rest = url.partition("://")[2]
+    head, _, query = rest.partition("?")
+    written = {part.rpartition("@")[0].partition(":")[2] for part in (rest, head)}
+    for parameter in re.split("[&;]", query):
+        name, _, value = parameter.partition("=")
+        if SECRET.search(unquote(name)):
+            written.add(value)
+    return {form for secret in written for form in (secret, unquote(secret), unquote_plus(secret)) if form}
