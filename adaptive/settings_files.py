@@ -39,7 +39,11 @@ def _env_file(known: Collection[str]) -> dict[str, Any]:
         return {}
     from dotenv import dotenv_values
 
-    found = {name: value for name, value in dotenv_values(".env").items() if name.startswith(PREFIX)}
+    try:
+        read = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f".env: {error}") from error
+    found = {name: value for name, value in read.items() if name.startswith(PREFIX) and value is not None}
     return _known({name.removeprefix(PREFIX).lower(): value for name, value in found.items()}, known, ".env")
 
 
