@@ -107,7 +107,6 @@ class Metrics:
         self._depth_seen, self._depth_sum, self._depth_peak = 0, 0, 0
         self._spent: dict[str, dict[str, float]] = {}
         self._decisions: list[Decision] = []
-        self._last = started
 
     def count(self, name: str, records: int = 1) -> None:
         """Add to `enqueue`, `success`, `fail`, `retry`, `duplicate`, `rejection` or `resumed`."""
@@ -129,7 +128,6 @@ class Metrics:
     ) -> None:
         """Note a committed batch: its records, its transaction's time, and when they were accepted."""
         with self._lock:
-            self._last = now
             self._sizes[size] += 1
             self._database.add(seconds * 1000)
             for at, records in accepted:
@@ -159,7 +157,7 @@ class Metrics:
             self._decisions.append(Decision(round(now - self.started, 3), depth, batch_rows, writers, reason))
 
     def snapshot(self, now: float) -> Snapshot:
-        """Return the metrics up to now; the duration ends with the last commit."""
+        """Return the metrics from the start to `now`."""
         with self._lock:
             counts, latency, database = self._counts, self._latency, self._database
             duration = max(now - self.started, 1e-9)
