@@ -95,7 +95,7 @@ def replay_plan(
     name = header["load"].removesuffix(SUFFIX) + SUFFIX  # a replay's own rejects belong to the same load
     inputs = [
         Input(
-            ReplaySource(path, header, [x for x in valid if x.position.split == split]),
+            ReplaySource(header["source"], header, [x for x in valid if x.position.split == split]),
             None,
             {"format": "replay"},
         )
