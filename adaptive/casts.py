@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from adaptive.rows import Chunk, Column, Field, Reject
-from adaptive.typed_casts import as_text, cast_array
+from adaptive.typed_casts import as_read, cast_array, plain
 
 _Verdict = tuple[str, str, str]  # code, reason, target column
 
@@ -90,8 +90,8 @@ def _rejects(
         taken = {reject.ordinal for reject in broken}
         ordinals = [ordinal for ordinal in range(len(batch) + len(broken)) if ordinal not in taken]
     bad = sorted(verdicts)
-    read = batch.take(pa.array(bad))
-    texts = [as_text(read.column(field.source))[0].to_pylist() for field in fields]
+    rows = pa.array(bad)
+    texts = [as_read(plain(batch.column(field.source)).take(rows)) for field in fields]
     names = [field.column.name for field in fields]
     return [
         Reject(ordinals[index], *verdicts[index], values=dict(zip(names, row, strict=True)))

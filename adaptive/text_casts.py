@@ -5,8 +5,9 @@ good (RE2, 0.1 µs a value); only the others are read in Python (1 to 2 µs each
 their canonical text or says what is wrong with them. So a column of nothing but bad values costs
 little more than one with a single bad value in each batch.
 
-Arrow accepts some texts that mean something else. They are caught on the fast path, too: `0x10` as
-an integer, `1e400` and `nan(1)` as a float, years that Python cannot show.
+Arrow accepts some texts and makes something else of them, and these are caught on the fast path, too:
+`0xffffffffffffffff` becomes the integer -1, `1e400` and `nan(1)` are floats, `40000000000000000000e9`
+and any decimal whose digits overflow 128 bits on the way becomes another number.
 
 Accepted, blanks around them aside:
 
@@ -58,7 +59,7 @@ def cast_text(text: pa.Array, type_: pa.DataType, timezone: str) -> Verdicts:
         return text, {}
     reading = _reading(type_, timezone)
     try:
-        return attempt(reading.cast, text), {}
+        return attempt(reading.check_cast, text), {}
     except ValueError:
         trimmed = pc.ascii_trim_whitespace(text) if reading.trim else text
         cleaned, reasons = _clean(trimmed, reading)

@@ -16,7 +16,7 @@ import pyarrow.types as pat
 
 from adaptive.readings.times import in_zone, within_calendar
 from adaptive.text_casts import Verdicts, cast_text
-from adaptive.types import type_word
+from adaptive.types import MAX_PRECISION, type_word
 
 _UTC_NAMES = ("UTC", "Etc/UTC", "Z", "+00:00")
 
@@ -26,7 +26,7 @@ def cast_array(array: pa.Array, type_: pa.DataType, timezone: str) -> Verdicts:
 
     Raises UsageError if nothing is known about the type or the time zone.
     """
-    array = _plain(array)
+    array = plain(array)
     if pat.is_null(array.type):
         return pa.nulls(len(array), type_), {}
     if pat.is_string(array.type):
@@ -50,24 +50,39 @@ def as_text(array: pa.Array) -> Verdicts:
 
     Dates and times are ISO 8601, with zone in UTC; binary is UTF-8; lists, structs and maps are JSON.
     """
-    array = _plain(array)
+    array = plain(array)
     if pat.is_timestamp(array.type) and array.type.tz:  # local text would lose the seconds of old offsets
         array = pc.cast(array, pa.timestamp(array.type.unit, "UTC"))
     try:
         if not (pat.is_nested(array.type) or pat.is_duration(array.type) or array.type == pa.uuid()):
             text = pc.cast(array, pa.string())
-            return (_without_exponents(text) if pat.is_decimal(array.type) else text), {}
+            return (_without_exponents(array, text) if pat.is_decimal(array.type) else text), {}
     except ValueError:  # bytes that are not UTF-8
         pass
     return _one_by_one(array)
 
 
-def _plain(array: pa.Array) -> pa.Array:
-    """Return the values in the simplest layout: decoded, no views, no 64-bit offsets."""
+def as_read(array: pa.Array) -> list[str | None]:
+    """Return each value as text for a reject, whatever it is; binary as hexadecimal digits.
+
+    What cast_text reads back comes out the same; NaN inside a list is shown in Arrow's way.
+    """
+    array = plain(array)
+    if pat.is_binary(array.type) or pat.is_fixed_size_binary(array.type):
+        return [None if value is None else f"\\x{value.hex()}" for value in array.to_pylist()]
+    text, unreadable = as_text(array)
+    texts: list[str | None] = text.to_pylist()
+    for index in unreadable:
+        texts[index] = " ".join(array[index : index + 1].to_string().split())
+    return texts
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """Return values in the simplest layout: decoded, no views, no 64-bit offsets."""
     if pat.is_dictionary(array.type):
-        return _plain(array.dictionary_decode())
+        return plain(array.dictionary_decode())
     if pat.is_run_end_encoded(array.type):
-        return _plain(pc.run_end_decode(array))
+        return plain(pc.run_end_decode(array))
     if (
         pat.is_large_string(array.type)
         or pat.is_string_view(array.type)
@@ -101,12 +116,18 @@ def _exact(array: pa.Array, type_: pa.DataType, timezone: str) -> pa.Array | Non
 def _safe(source: pa.DataType, target: pa.DataType) -> bool:
     """Say whether Arrow's safe cast between two types keeps or refuses each value."""
     if pat.is_integer(target):
-        return bool(pat.is_integer(source) or pat.is_floating(source) or pat.is_decimal(source))
+        return bool(
+            pat.is_integer(source)
+            or pat.is_floating(source)
+            or pat.is_decimal(source)
+            or pat.is_boolean(source)
+        )
     if pat.is_floating(target):
         return bool(pat.is_floating(source) and source.bit_width <= target.bit_width)
+    if pat.is_decimal(target) and pat.is_decimal(source):  # else it may overflow unseen when it scales up
+        return bool(source.precision - source.scale + target.scale <= MAX_PRECISION)
     return bool(
-        (pat.is_decimal(target) and pat.is_decimal(source))
-        or (pat.is_time(target) and pat.is_time(source))
+        (pat.is_time(target) and pat.is_time(source))
         or (pat.is_binary(target) and (pat.is_fixed_size_binary(source) or source == pa.uuid()))
         or (target == pa.uuid() and source == pa.binary(16))
     )
@@ -125,15 +146,13 @@ def _without_rounded(text: pa.Array, values: pa.Array, reasons: dict[int, str]) 
     return pc.if_else(rounded, pa.scalar(None, values.type), values), reasons
 
 
-def _without_exponents(text: pa.Array) -> pa.Array:
-    """Return decimals without exponents; Arrow writes small ones as 1E-11."""
-    scientific = pc.match_substring(text, "E")
+def _without_exponents(array: pa.Array, text: pa.Array) -> pa.Array:
+    """Return the text of decimals without exponents; Arrow writes small ones as 1E-11."""
+    scientific = pc.fill_null(pc.match_substring(text, "E"), False)
     if not pc.any(scientific).as_py():
         return text
-    plain = [
-        format(value, "f") for value in pc.cast(text.filter(scientific), pa.decimal128(38, 38)).to_pylist()
-    ]
-    return pc.replace_with_mask(text, scientific, pa.array(plain, pa.string()))
+    texts = [format(value, "f") for value in array.filter(scientific).to_pylist()]
+    return pc.replace_with_mask(text, scientific, pa.array(texts, pa.string()))
 
 
 def _one_by_one(array: pa.Array) -> Verdicts:

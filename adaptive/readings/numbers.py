@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from adaptive.readings.reading import Reading, not_a, out_of_range, shown
-from adaptive.types import type_word
+from adaptive.types import MAX_PRECISION, type_word
 
 # Five digits of exponent are beyond every type; more would let a short text become a huge number.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?")
@@ -34,11 +34,12 @@ def integer(type_: pa.DataType) -> Reading:
     first, rest = int(str(high)[0]), len(str(high)) - 1
     sure = rf"^{'-?' if signed else ''}(?:[0-9]{{1,{rest}}}|[0-{first - 1}][0-9]{{{rest}}})$"
 
-    def cast(text: pa.Array) -> pa.Array:
-        letters = characters(text)
-        if b"x" in letters or b"X" in letters:
+    cast = partial(pc.cast, target_type=type_)
+
+    def check_cast(text: pa.Array) -> pa.Array:
+        if holds(text, b"xX"):
             raise ValueError("Arrow reads 0x10 as 16 and 0xffffffffffffffff as -1")
-        return pc.cast(text, type_)
+        return cast(text)
 
     def canonical(text: str) -> str:
         value = _number(type_, text)
@@ -50,16 +51,17 @@ def integer(type_: pa.DataType) -> Reading:
             raise out_of_range(type_, text)
         return str(int(value)) if value else "0"  # int() of 0e99999 builds a number of that many digits
 
-    return Reading(cast, sure, canonical)
+    return Reading(check_cast, sure, canonical, cast)
 
 
-def characters(text: pa.Array) -> bytes:
-    """Return all characters of an array; searching them costs a thirtieth of `match_substring`."""
+def holds(text: pa.Array, letters: bytes) -> bool:
+    """Say whether any of some ASCII letters occurs; a thirtieth of the cost of `match_substring`."""
     if not len(text):
-        return b""
-    _, offsets, characters = text.buffers()
+        return False
+    _, offsets, content = text.buffers()
     ends = memoryview(offsets).cast("i")
-    return bytes(memoryview(characters)[ends[text.offset] : ends[text.offset + len(text)]])
+    every = bytes(memoryview(content)[ends[text.offset] : ends[text.offset + len(text)]])
+    return any(letter in every for letter in letters)
 
 
 def decimal(type_: pa.DataType) -> Reading:
@@ -68,6 +70,14 @@ def decimal(type_: pa.DataType) -> Reading:
     whole = rf"[0-9]{{1,{before}}}" if before else "0?"
     fraction = rf"\.[0-9]{{1,{after}}}" if after else ""
     sure = rf"^-?{whole}(?:{fraction})?$" if before else rf"^-?{whole}{fraction}$"
+
+    cast = partial(pc.cast, target_type=type_)
+    longest = MAX_PRECISION - after
+
+    def check_cast(text: pa.Array) -> pa.Array:
+        if (pc.max(pc.binary_length(text)).as_py() or 0) > longest or holds(text, b"eE"):
+            raise ValueError("Arrow may overflow 128 bits unseen when it scales up to the type's scale")
+        return cast(text)
 
     def canonical(text: str) -> str:
         sign, digits, exponent = _number(type_, text).as_tuple()
@@ -80,9 +90,9 @@ def decimal(type_: pa.DataType) -> Reading:
             raise ValueError(f"{shown(text)} has more than {after} digits after the point")
         if len(significant) + power > before:
             raise ValueError(f"{shown(text)} has more than {before} digits before the point")
-        return f"{'-' if sign else ''}{significant}e{power}"
+        return format(Decimal((sign, tuple(map(int, significant)), power)), "f")
 
-    return Reading(partial(pc.cast, target_type=type_), sure, canonical)
+    return Reading(check_cast, sure, canonical, cast)
 
 
 def floating(type_: pa.DataType) -> Reading:
@@ -90,8 +100,10 @@ def floating(type_: pa.DataType) -> Reading:
     exact = 2 ** _EXACT_BITS[type_.bit_width]
     sure = rf"^-?[0-9]{{1,{len(str(exact)) - 1}}}(?:\.[0-9]{{1,30}})?$"
 
-    def cast(text: pa.Array) -> pa.Array:
-        values = pc.cast(text, type_)
+    cast = partial(pc.cast, target_type=type_)
+
+    def check_cast(text: pa.Array) -> pa.Array:
+        values = cast(text)
         size = pc.abs(values)
         plain = pc.and_(pc.less(size, float(exact)), pc.greater(size, 0.0))
         if pc.all(plain).as_py() is False:  # Arrow reads 1e400 as inf, 1e-400 as 0 and nan(1) as nan
@@ -110,4 +122,4 @@ def floating(type_: pa.DataType) -> Reading:
             raise ValueError(f"{shown(text)} has more digits than a {type_word(type_)} holds")
         return text
 
-    return Reading(cast, sure, canonical)
+    return Reading(check_cast, sure, canonical, cast)

@@ -33,7 +33,7 @@ def truth() -> Reading:
         raise not_a(pa.bool_(), text)
 
     words = "|".join([*_TRUE.to_pylist(), *_FALSE.to_pylist()])
-    return Reading(cast, f"^(?i:{words})$", canonical)
+    return Reading(cast, f"^(?i:{words})$", canonical, cast)
 
 
 def octets() -> Reading:
@@ -56,7 +56,7 @@ def octets() -> Reading:
             raise ValueError(f"{shown(text)} is not hexadecimal after the \\x") from None
         return text
 
-    return Reading(cast, r"^(?:[^\\]|\\[^x]|\\?$)", canonical, trim=False)
+    return Reading(cast, r"^(?:[^\\]|\\[^x]|\\?$)", canonical, cast, trim=False)
 
 
 def uuid() -> Reading:
@@ -76,7 +76,7 @@ def uuid() -> Reading:
             raise not_a(pa.uuid(), text)
         return str(UUID(text))
 
-    return Reading(cast, _HYPHENATED, canonical)
+    return Reading(cast, _HYPHENATED, canonical, cast)
 
 
 def json() -> Reading:
@@ -97,4 +97,4 @@ def json() -> Reading:
             raise ValueError(f"{shown(text)} is not JSON: {error}") from None
         return text
 
-    return Reading(cast, r"[^\s\S]", canonical, trim=False)  # the pattern of nothing
+    return Reading(cast, r"[^\s\S]", canonical, cast, trim=False)  # the pattern of nothing

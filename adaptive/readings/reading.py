@@ -18,15 +18,17 @@ _SHOWN = 60  # characters of a value in a reason: enough to find it, short enoug
 class Reading(NamedTuple):
     """How text becomes one type.
 
-    `cast` converts an array of strings and raises ValueError (ArrowInvalid is one) if any value is
-    bad; `sure` is a pattern (RE2) of texts that `cast` takes for certain; `canonical` returns a text
-    of the same meaning that `cast` takes, or raises ValueError with the reason; `trim` says that
-    blanks around a text mean nothing.
+    `check_cast` converts an array of strings and raises ValueError (ArrowInvalid is one) if any
+    value is bad, or looks like one that Arrow misreads. `sure` is a pattern (RE2) of texts that are
+    certainly good; `canonical` returns a text of the same meaning in a form that needs no check, or
+    raises ValueError with the reason. `cast` converts texts that are one or the other; `trim` says
+    that blanks around a text mean nothing.
     """
 
-    cast: Cast
+    check_cast: Cast
     sure: str
     canonical: Callable[[str], str]
+    cast: Cast
     trim: bool = True
 
 

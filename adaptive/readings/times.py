@@ -62,7 +62,10 @@ def day() -> Reading:
             raise not_a(type_, text)
         return moment.date().isoformat()
 
-    return Reading(lambda text: within_calendar(pc.cast(text, type_)), f"^{_SURE_DATE}$", canonical)
+    def cast(text: pa.Array) -> pa.Array:
+        return within_calendar(pc.cast(text, type_))
+
+    return Reading(cast, f"^{_SURE_DATE}$", canonical, cast)
 
 
 def time_of_day() -> Reading:
@@ -72,7 +75,7 @@ def time_of_day() -> Reading:
     def cast(text: pa.Array) -> pa.Array:  # Arrow has no cast from text to time
         return pc.cast(pc.cast(pc.binary_join_element_wise("1970-01-01", text, "T"), _LOCAL), type_)
 
-    return Reading(cast, f"^{_SURE_TIME}$", lambda text: _clock(type_, text, text))
+    return Reading(cast, f"^{_SURE_TIME}$", lambda text: _clock(type_, text, text), cast)
 
 
 def local(type_: pa.DataType) -> Reading:
@@ -93,7 +96,8 @@ def local(type_: pa.DataType) -> Reading:
             raise ValueError(f"{shown(text)} has an offset, which a column without time zone would lose")
         return moment.replace(tzinfo=None).isoformat()
 
-    return Reading(_either(with_offset, without_offset), f"^{_SURE_LOCAL}{_ZERO_OFFSET}?$", canonical)
+    sure = f"^{_SURE_LOCAL}{_ZERO_OFFSET}?$"
+    return Reading(_either(with_offset, without_offset), sure, canonical, _each(with_offset, without_offset))
 
 
 def zoned(type_: pa.DataType, timezone: str) -> Reading:
@@ -120,8 +124,8 @@ def zoned(type_: pa.DataType, timezone: str) -> Reading:
         except OverflowError:
             raise out_of_range(type_, text) from None
 
-    offset = f"{_OFFSET}?" if zone is UTC else _OFFSET
-    return Reading(_either(with_offset, without_offset), f"^{_SURE_LOCAL}{offset}$", canonical)
+    sure = f"^{_SURE_LOCAL}{_OFFSET}{'?' if zone is UTC else ''}$"  # elsewhere the clocks change
+    return Reading(_either(with_offset, without_offset), sure, canonical, _each(with_offset, without_offset))
 
 
 def in_zone(values: pa.Array, timezone: str) -> pa.Array:
@@ -142,15 +146,25 @@ def _zone(timezone: str) -> tzinfo:
 
 
 def _either(with_offset: Cast, without_offset: Cast) -> Cast:
-    """Return a cast that tries all values with offset, then all without, then each by its form."""
+    """Return a cast of texts that all have an offset, or all have none."""
 
     def cast(text: pa.Array) -> pa.Array:
-        for whole in (with_offset, without_offset):
-            with suppress(ValueError):
-                return within_calendar(attempt(whole, text))
+        with suppress(ValueError):
+            return within_calendar(attempt(with_offset, text))
+        return within_calendar(attempt(without_offset, text))
+
+    return cast
+
+
+def _each(with_offset: Cast, without_offset: Cast) -> Cast:
+    """Return a cast of texts with and without offset."""
+
+    def cast(text: pa.Array) -> pa.Array:
         has_offset = pc.match_substring_regex(text, _HAS_OFFSET)
-        first = with_offset(pc.if_else(has_offset, text, _NULL))
-        return within_calendar(pc.coalesce(first, without_offset(pc.if_else(has_offset, _NULL, text))))
+        return pc.coalesce(
+            with_offset(pc.if_else(has_offset, text, _NULL)),
+            without_offset(pc.if_else(has_offset, _NULL, text)),
+        )
 
     return cast
 
