@@ -62,26 +62,37 @@ class Mapping:
     table: str | None = None
     exhaustive: bool = False
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        return [field.name for field in self.fields]
+
     @cached_property
     def texts(self) -> frozenset[tuple[str, ...]]:
         """Return the elements whose text is a column."""
         return frozenset(field.elements for field in self.fields if field.attribute is None)
 
     @cached_property
-    def inner(self) -> frozenset[tuple[str, ...]]:
-        """Return the elements that contain mapped ones, the row included."""
-        below = {field.elements[:depth] for field in self.fields for depth in range(len(field.elements))}
-        return frozenset(below | {()})
+    def elements(self) -> frozenset[tuple[str, ...]]:
+        """Return the elements that are mapped, have a mapped attribute or contain either; the row is ()."""
+        fields = self.fields
+        return frozenset(f.elements[:depth] for f in fields for depth in range(len(f.elements) + 1))
 
-    def attributes(self, elements: tuple[str, ...]) -> dict[str, str]:
-        """Return the mapped attributes of an element, with their columns."""
-        return {f.attribute: f.name for f in self.fields if f.attribute and f.elements == elements}
+    @cached_property
+    def places(self) -> dict[tuple[tuple[str, ...], str | None], int]:
+        """Return the index of each field by element and attribute."""
+        return {(field.elements, field.attribute): index for index, field in enumerate(self.fields)}
+
+    def attributes(self, elements: tuple[str, ...]) -> list[str]:
+        """Return the mapped attributes of an element."""
+        return [f.attribute for f in self.fields if f.attribute and f.elements == elements]
 
     def with_fields(self, found: Iterable[MappedField]) -> Mapping:
         """Return the mapping with those of the fields whose names it does not have yet."""
-        fields = {field.name: field for field in (*reversed([*found]), *self.fields)}
-        new = [name for name in fields if name not in {field.name for field in self.fields}]
-        return replace(self, fields=(*self.fields, *(fields[name] for name in reversed(new))))
+        fields = {field.name: field for field in self.fields}
+        for field in found:
+            fields.setdefault(field.name, field)
+        return replace(self, fields=tuple(fields.values()))
 
     def xml2arrow(self) -> str:
         """Return the configuration of xml2arrow that reads every field as text."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from lxml import etree
 
 from adaptive.casts import cast_chunk
 from adaptive.dialect import Dialect
 from adaptive.errors import SourceError, UsageError
 from adaptive.inference import Inference
-from adaptive.mapping import Mapping, load_mapping
+from adaptive.mapping import load_mapping
 from adaptive.rows import Chunk, Field, Reject
 from adaptive.sources.files import STDIN, size
 from adaptive.sources.xml_cut import PIECE, Cutter, Piece
-from adaptive.sources.xml_exact import late_fields, read_piece
-from adaptive.sources.xml_fast import FastReader
+from adaptive.sources.xml_exact import late_fields
 from adaptive.sources.xml_infer import infer_mapping, local
-from adaptive.sources.xml_scan import Scanner, Span
+from adaptive.sources.xml_read import PieceReader
 from adaptive.sources.xml_text import XmlText
 
 
@@ -39,9 +37,9 @@ class XmlSource:
         self.name = path
         self._dialect = dialect
         self._piece = piece
-        self._text: XmlText | None = None
-        self._fast: FastReader | None = None
         self._mapping = load_mapping(dialect.mapping) if dialect.mapping else None
+        self._text: XmlText | None = None
+        self._reader: PieceReader | None = None
 
     @property
     def consumed(self) -> int:
@@ -59,11 +57,8 @@ class XmlSource:
         Raises UsageError if the beginning of the document has no rows, does not suit the mapping, is
         not flat (without a mapping) or has a DTD; SourceError if it cannot be read.
         """
-        declared = {field.name: field.type for field in self._ready().fields if field.type}
-        declared |= self._dialect.types
-        return pa.schema(
-            [(field.name, declared.get(field.name, pa.string())) for field in self._ready().fields]
-        )
+        declared = self._declared()
+        return pa.schema([(name, declared.get(name, pa.string())) for name in self._ready().mapping.names])
 
     def infer(self) -> pa.Schema:
         """Return the columns and types of the whole document; declared types are kept.
@@ -72,16 +67,12 @@ class XmlSource:
         """
         if self.name == STDIN:
             return self.schema()
-        if self._ready().exhaustive:
-            self._find_late_fields()
+        self._add_late_fields()
         inference = Inference()
         for piece in self._pieces(self._opened()):
-            inference.add(self._texts(piece)[0])
-        found, declared = inference.schema(), self.schema()
-        types = {name: found.field(name).type for name in found.names}
-        return pa.schema(
-            [f if f.type != pa.string() else (f.name, types.get(f.name, f.type)) for f in declared]
-        )
+            inference.add(self._ready().read(piece)[0])
+        found = {field.name: field.type for field in inference.schema()} | self._declared()
+        return pa.schema([(name, found.get(name, pa.string())) for name in self._ready().mapping.names])
 
     def read(self) -> Iterator[Piece]:
         """Yield pieces of whole records.
@@ -89,38 +80,35 @@ class XmlSource:
         Raises SourceError where the document breaks off or is malformed outside its rows, after
         every record before that; UsageError for a DTD.
         """
-        self._ready()
         self._text = self._text or self._opened()
         yield from self._pieces(self._text)
 
     def parse(self, raw: Piece, fields: Sequence[Field]) -> Chunk:
         """Return the records of a piece, cast; the codes of rejects are "xml", "null" and the casts'."""
-        batch, broken = self._texts(raw)
-        batch, missing = self._without_nulls(batch, broken, fields)
-        return cast_chunk(
-            batch,
-            fields,
-            broken=sorted([*broken, *missing], key=lambda reject: reject.ordinal),
-            timezone=self._dialect.timezone,
-            accepted=raw.accepted,
-        )
+        batch, broken = self._ready().read(raw)
+        target = {field.source: field.column.name for field in fields}
+        broken = [_renamed(reject, target) if reject.values else reject for reject in broken]
+        timezone = self._dialect.timezone
+        return cast_chunk(batch, fields, broken=broken, timezone=timezone, accepted=raw.accepted)
 
     def _opened(self) -> XmlText:
         encoding = self._dialect.encoding
         return XmlText(self.name, None if encoding == Dialect().encoding else encoding)
 
-    def _ready(self) -> Mapping:
-        """Return the mapping; before that, check the document's beginning against it, or infer it there."""
-        if self._fast and self._mapping:
-            return self._mapping
-        root = self._beginning()
-        if self._mapping is None:
-            self._mapping = infer_mapping(root, self.name)
-        elif local(root) != self._mapping.row[0]:
-            row = "/".join(self._mapping.row)
-            raise UsageError(f"{self.name}: its root is <{local(root)}>, but the mapping's row is /{row}")
-        self._fast = FastReader(self._mapping)
-        return self._mapping
+    def _declared(self) -> dict[str, pa.DataType]:
+        fields = self._ready().mapping.fields
+        return {field.name: field.type for field in fields if field.type} | dict(self._dialect.types)
+
+    def _ready(self) -> PieceReader:
+        """Return the reader; before that, check the document's beginning, or infer the mapping from it."""
+        if self._reader is None:
+            root = self._beginning()
+            mapping = self._mapping or infer_mapping(root, self.name)
+            if local(root) != mapping.row[0]:
+                row = "/".join(mapping.row)
+                raise UsageError(f"{self.name}: its root is <{local(root)}>, but the mapping's row is /{row}")
+            self._reader = PieceReader(self.name, mapping, self._dialect.null)
+        return self._reader
 
     def _beginning(self) -> etree._Element:
         """Return the root with its first children; what standard input gave is kept for `read`."""
@@ -130,87 +118,30 @@ class XmlSource:
         with self._opened() as text:
             return text.beginning()
 
-    def _find_late_fields(self) -> None:
-        """Add what only later records have, reading the whole document: 1 CPU s per 305 MB."""
-        assert self._mapping  # noqa: S101 (for mypy)
-        late = [
-            late_fields(piece, self._mapping)
-            for piece in self._pieces(self._opened())
-            if piece.proved is None
-        ]
-        self._mapping = self._mapping.with_fields(chain.from_iterable(late))
-        self._fast = FastReader(self._mapping)
+    def _add_late_fields(self) -> None:
+        """Add what only later records have to an inferred mapping, reading the whole document for it.
+
+        That takes 1 CPU s per 305 MB: what is proved has nothing else.
+        """
+        mapping = self._ready().mapping
+        if mapping.exhaustive:
+            unproved = (piece for piece in self._pieces(self._opened()) if piece.proved is None)
+            late = [field for piece in unproved for field in late_fields(piece, mapping)]
+            self._reader = PieceReader(self.name, mapping.with_fields(late), self._dialect.null)
 
     def _pieces(self, text: XmlText) -> Iterator[Piece]:
-        assert self._fast and self._mapping  # noqa: S101, PT018 (for mypy)
+        reader = self._ready()
+        cutter = Cutter(self.name, reader.mapping.row, reader.fast.prove, self._piece)
         with text:
             try:
-                yield from Cutter(self.name, self._mapping.row, self._fast.prove, self._piece).pieces(
-                    text.read
-                )
+                yield from cutter.pieces(text.read)
             except SourceError as error:
                 raise SourceError(f"{text.error}; {error}") if text.error else error from None
             if text.error:
                 raise text.error
 
-    def _texts(self, piece: Piece) -> tuple[pa.RecordBatch, list[Reject]]:
-        """Return the good records of a piece as text columns, and the bad ones."""
-        assert self._fast and self._mapping  # noqa: S101, PT018 (for mypy)
-        batch = self._fast.read(piece)
-        rejects: list[Reject] = []
-        if batch is None:
-            batch, rejects = read_piece(piece, piece.spans or self._spans(piece), self._mapping)
-        if self._dialect.null is not None:
-            batch = _with_null(batch, self._dialect.null)
-        return batch, rejects
 
-    def _spans(self, piece: Piece) -> Sequence[Span]:
-        """Return the records of a piece that has a bad one; a rest that is none counts as one."""
-        assert self._mapping  # noqa: S101 (for mypy)
-        scanner = Scanner(self.name, self._mapping.row)
-        scanner.stack = list(piece.parents)
-        try:
-            spans, end = scanner.records(piece.text, final=True)
-        except SourceError:
-            spans, end = [], 0
-        return [*spans, (end, len(piece.text))] if piece.text[end:].strip() else spans
-
-    def _without_nulls(
-        self, batch: pa.RecordBatch, broken: Sequence[Reject], fields: Sequence[Field]
-    ) -> tuple[pa.RecordBatch, list[Reject]]:
-        """Return a batch without the rows that lack a value the mapping requires, and their rejects."""
-        assert self._mapping  # noqa: S101 (for mypy)
-        required = [
-            f.name for f in self._mapping.fields if not f.nullable and batch.column(f.name).null_count
-        ]
-        if not required:
-            return batch, []
-        places = _places(len(batch), broken)
-        columns = {field.source: field.column.name for field in fields}
-        rejects: dict[int, Reject] = {}
-        for name in required:
-            for index in pc.indices_nonzero(pc.is_null(batch.column(name))).to_pylist():
-                values = {
-                    columns.get(key, key): value[0].as_py()
-                    for key, value in zip(batch.schema.names, batch.slice(index, 1).columns, strict=True)
-                }
-                reason = "the mapping says that it is never absent, but it is"
-                rejects.setdefault(
-                    index, Reject(places[index], "null", reason, columns.get(name, name), values)
-                )
-        keep = pa.array([index not in rejects for index in range(len(batch))])
-        return batch.filter(keep), list(rejects.values())
-
-
-def _places(count: int, broken: Sequence[Reject]) -> list[int]:
-    """Return the ordinals of `count` good rows among broken ones."""
-    bad = {reject.ordinal for reject in broken}
-    return [ordinal for ordinal in range(count + len(bad)) if ordinal not in bad]
-
-
-def _with_null(batch: pa.RecordBatch, null: str) -> pa.RecordBatch:
-    """Return text columns with a further text that stands for NULL."""
-    columns = [
-        pc.if_else(pc.equal(column, null), pa.scalar(None, pa.string()), column) for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+def _renamed(reject: Reject, target: Mapping[str, str]) -> Reject:
+    """Return a reject with the target's column names."""
+    values = {target[name]: value for name, value in (reject.values or {}).items() if name in target}
+    return replace(reject, column=target.get(reject.column or "", reject.column), values=values)

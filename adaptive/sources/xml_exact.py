@@ -13,12 +13,17 @@ from lxml import etree
 from adaptive.mapping import MappedField, Mapping
 from adaptive.rows import Reject
 from adaptive.sources.xml_cut import Piece
-from adaptive.sources.xml_infer import fields_of, has_elements, has_text_beside, local
+from adaptive.sources.xml_infer import Path, fields_of, has_elements, has_text, local
 from adaptive.sources.xml_scan import Span
 
 RAW = 10_000  # characters of a bad record that are kept
 
 Values = list[str | None]
+
+_UNKNOWN = (
+    "{} is not among the columns that the beginning of the file shows; "
+    "say with a mapping (--mapping) what to do with it"
+)
 
 
 def parser() -> etree.XMLParser:
@@ -28,8 +33,10 @@ def parser() -> etree.XMLParser:
     )
 
 
-def read_piece(piece: Piece, spans: Sequence[Span], mapping: Mapping) -> tuple[pa.RecordBatch, list[Reject]]:
-    """Return the good records of a piece as text columns, and the others as rejects, in order."""
+def read_records(
+    piece: Piece, spans: Sequence[Span], mapping: Mapping
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    """Return the good ones among some records as text columns, and the others as rejects, in order."""
     rows: list[Values] = []
     rejects: list[Reject] = []
     for ordinal, record in enumerate(_records(piece, spans)):
@@ -41,7 +48,7 @@ def read_piece(piece: Piece, spans: Sequence[Span], mapping: Mapping) -> tuple[p
         else:
             rows.append(values)
     columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(mapping.fields))]
-    return pa.RecordBatch.from_arrays(columns, [field.name for field in mapping.fields]), rejects
+    return pa.RecordBatch.from_arrays(columns, mapping.names), rejects
 
 
 def late_fields(piece: Piece, mapping: Mapping) -> list[MappedField]:
@@ -83,33 +90,42 @@ def _parse(piece: Piece, spans: Sequence[Span]) -> list[etree._Element] | str:
 
 def _values(row: etree._Element, mapping: Mapping) -> Values | str:
     """Return a row's values, or why they are not one text each, or what is left over."""
+    values: Values = [None] * len(mapping.fields)
     if local(row) != mapping.row[-1]:
         return f"<{local(row)}> is not the row's name"
     try:
-        if mapping.exhaustive:
-            _check_exhausted(row, mapping)
-        return [_value(row, field) for field in mapping.fields]
+        _collect(row, (), mapping, values)
     except ValueError as error:
         return str(error)
+    return values
 
 
-def _value(row: etree._Element, field: MappedField) -> str | None:
-    elements = [row]
-    for name in field.elements:
-        elements = [
-            child for element in elements for child in element.iterchildren("*") if local(child) == name
-        ]
-    if field.attribute is None:
-        found = [_text(element) for element in elements]
-    else:
-        found = [value for element in elements for value in _attribute(element, field.attribute)]
-    if len(found) > 1:
-        raise ValueError(f"{field.path} stands {len(found)} times; column {field.name!r} takes one value")
-    return found[0] if found else None
+def _collect(element: etree._Element, path: Path, mapping: Mapping, values: Values) -> None:
+    for key, value in element.attrib.items():
+        _put((path, str(key).rpartition("}")[2]), str(value), mapping, values)
+    if path in mapping.texts:
+        _put((path, None), _text(element), mapping, values)
+        return
+    if mapping.exhaustive and has_text(element):
+        raise ValueError(f"<{local(element)}> has text beside its elements")
+    for child in element.iterchildren("*"):
+        below = (*path, local(child))
+        if below in mapping.elements:
+            _collect(child, below, mapping, values)
+        elif mapping.exhaustive:
+            raise ValueError(_UNKNOWN.format(local(child)))
 
 
-def _attribute(element: etree._Element, name: str) -> list[str]:
-    return [str(value) for key, value in element.attrib.items() if str(key).rpartition("}")[2] == name]
+def _put(key: tuple[Path, str | None], value: str, mapping: Mapping, values: Values) -> None:
+    index = mapping.places.get(key)
+    if index is None:
+        if mapping.exhaustive:
+            raise ValueError(_UNKNOWN.format(f"@{key[1]}"))
+        return
+    if values[index] is not None:
+        field = mapping.fields[index]
+        raise ValueError(f"{field.path} stands more than once; column {field.name!r} takes one value")
+    values[index] = value
 
 
 def _text(element: etree._Element) -> str:
@@ -118,15 +134,3 @@ def _text(element: etree._Element) -> str:
     if any(isinstance(child, etree._Entity) for child in element):
         raise ValueError(f"<{local(element)}> has an entity that XML does not define")
     return "".join([element.text or "", *(child.tail or "" for child in element)])
-
-
-def _check_exhausted(row: etree._Element, mapping: Mapping) -> None:
-    known = {field.path for field in mapping.fields}
-    for field in fields_of(row):
-        if field.path not in known:
-            raise ValueError(
-                f"{field.path} is not among the columns that the beginning of the file shows; "
-                "say with a mapping (--mapping) what to do with it"
-            )
-    if has_text_beside(row):
-        raise ValueError("there is text beside the elements")

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import xml2arrow
 
 from adaptive.mapping import Mapping
-from adaptive.sources.xml_cut import Piece
 from adaptive.sources.xml_empty import EmptyElements
 from adaptive.sources.xml_grammar import grammar_of, is_exact, start_tag
 from adaptive.sources.xml_scan import Open
@@ -40,17 +39,15 @@ class FastReader:
         searched = self._empty.searched(text)
         return searched if searched != text and is_exact(grammar, searched) else None
 
-    def read(self, piece: Piece) -> pa.RecordBatch | None:
-        """Return the rows of a piece as text columns; None if it was not proved, or has a bad record."""
-        if piece.proved is None:
-            return None
-        opening = b"".join(b"<%b>" % element.name for element in piece.parents)
-        closing = b"".join(b"</%b>" % element.name for element in reversed(piece.parents))
+    def read(self, proved: bytes, parents: tuple[Open, ...]) -> pa.RecordBatch | None:
+        """Return the rows of a proved text as text columns; None if there is a bad record in it."""
+        opening = b"".join(b"<%b>" % element.name for element in parents)
+        closing = b"".join(b"</%b>" % element.name for element in reversed(parents))
         try:
-            batch = self._parser.parse(b"".join((opening, piece.proved, closing)))["rows"]
-        except xml2arrow.exceptions.Xml2ArrowError:
+            batch = self._parser.parse(b"".join((opening, proved, closing)))["rows"]
+        except xml2arrow.Xml2ArrowError:
             return None
-        return batch if self._stand_alone(piece.proved, batch) else None
+        return batch if self._stand_alone(proved, batch) else None
 
     def _stand_alone(self, text: bytes, batch: pa.RecordBatch) -> bool:
         """Say whether no element with attributes is repeated in a row: then there are as many as values."""

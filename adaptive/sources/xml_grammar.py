@@ -100,7 +100,7 @@ def _mapped(mapping: Mapping, path: tuple[str, ...]) -> str:
 
 
 def _leaves(mapping: Mapping, paths: Sequence[tuple[str, ...]]) -> str:
-    """Return the pattern of elements whose text is a column, and whose attributes are alike; none is empty."""
+    """Return the pattern of elements whose text is a column, not empty, and whose attributes are alike."""
     names = "|".join(_literal((path or mapping.row)[-1].encode()) for path in paths)
     text = f"(?:{_COMMENT})*(?:{_TEXT}|{_CDATA})(?:{_TEXT}|{_CDATA}|{_COMMENT})*"
     return f"<{_PREFIX}(?:{names}){_known_attributes(mapping, paths[0])}>{text}{_END}"

@@ -28,15 +28,16 @@ def infer_mapping(root: etree._Element, name: str) -> Mapping:
     flat = all(map(_is_flat, rows))
     if flat and mapping.fields:
         return mapping
+    problem = "has no columns" if flat else "is not flat"
     raise UsageError(
-        f"{name}: <{mapping.row[-1]}> {'has no columns' if flat else 'is not flat'}, so a mapping has to say what the "
-        f"rows are; save this as mapping.yaml, edit it, and add --mapping mapping.yaml:\n{suggestion(root)}"
+        f"{name}: <{mapping.row[-1]}> {problem}, so a mapping has to say what the rows are; save this as "
+        f"mapping.yaml, edit it, and add --mapping mapping.yaml:\n{suggestion(root)}"
     )
 
 
 def fields_of(row: etree._Element) -> list[MappedField]:
     """Return a field for every attribute and leaf at and below a row, in document order."""
-    own = [MappedField(local(row))] if _has_text(row) and not has_elements(row) else []
+    own = [MappedField(local(row))] if has_text(row) and not has_elements(row) else []
     return [*_fields_below(row, ()), *own]
 
 
@@ -45,12 +46,8 @@ def has_elements(element: etree._Element) -> bool:
     return next(element.iterchildren("*"), None) is not None
 
 
-def has_text_beside(element: etree._Element) -> bool:
-    """Say whether an element has both elements and text."""
-    return has_elements(element) and _has_text(element)
-
-
-def _has_text(element: etree._Element) -> bool:
+def has_text(element: etree._Element) -> bool:
+    """Say whether there is text right in an element, beside its elements if it has some."""
     texts = [element.text, *(child.tail for child in element)]
     return any((text or "").strip(" \t\r\n") for text in texts)
 
@@ -78,7 +75,7 @@ def _is_flat(row: etree._Element) -> bool:
     """Say whether a row's names differ, and everything in it stands right below it."""
     names = [field.name for field in fields_of(row)]
     deep = any(has_elements(child) or child.attrib for child in row.iterchildren("*"))
-    return len(names) == len(set(names)) and not deep and not has_text_beside(row)
+    return len(names) == len(set(names)) and not deep and not (has_elements(row) and has_text(row))
 
 
 def _commonest(root: etree._Element) -> list[etree._Element]:
@@ -97,23 +94,16 @@ def suggestion(root: etree._Element) -> str:
     while len(rows) == 1 and len(below := _commonest(largest := max(root, key=len))) > 1:
         root, rows = largest, below
         parents.append(local(root))
-    fields = Mapping((), ()).with_fields(field for row in rows for field in fields_of(row)).fields
     repeated = {path for row in rows for path in _repeated(row, ())}
-    lines = [
-        "tables:",
-        f"  {local(rows[0])}:",
-        f"    row: /{'/'.join([*parents, local(rows[0])])}",
-        "    fields:",
-    ]
-    for field in fields:
-        depths = range(1, len(field.elements) + 1)
-        note = (
-            "  # repeated in a row, which has place for one"
-            if any(field.elements[:d] in repeated for d in depths)
-            else ""
-        )
-        lines.append(f'      {field.name}: {{path: "{field.path}", type: text}}{note}')
-    return "\n".join(lines)
+    lines = [f"    row: /{'/'.join([*parents, local(rows[0])])}", "    fields:"]
+    names = Counter[str]()
+    for field in {field.path: field for row in rows for field in fields_of(row)}.values():
+        names[field.name] += 1
+        name = field.name if names[field.name] == 1 else f"{field.name}_{names[field.name]}"
+        inside = any(field.elements[: depth + 1] in repeated for depth in range(len(field.elements)))
+        note = "  # repeated in a row, which has place for one" if inside else ""
+        lines.append(f'      {name}: {{path: "{field.path}", type: text}}{note}')
+    return "\n".join(["tables:", f"  {local(rows[0])}:", *lines])
 
 
 def _repeated(element: etree._Element, path: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from adaptive.errors import SourceError, UsageError
@@ -47,12 +48,6 @@ class Scanner:
         self._name = name
         self._parents = [part.encode() for part in row[:-1]]
         self._row = row[-1].encode()
-        self._edge = rb"(?P<end></%b%b\s*>)|<%b%b[\s/>]" % (
-            _PREFIX,
-            re.escape(self._row),
-            _PREFIX,
-            re.escape(self._row),
-        )
         self.stack: list[Open] = []
         self.ended = False
         self.at = 0
@@ -142,6 +137,10 @@ class Scanner:
 
     def _record(self, text: bytes, start: int, *, final: bool) -> int | None:
         """Return where a record ends that begins at `start`, None for want of text."""
+        simple = _patterns(self._row, self.stack[-1].name)[0].match(text, start)
+        return simple.end() if simple else self._record_by_tags(text, start, final=final)
+
+    def _record_by_tags(self, text: bytes, start: int, *, final: bool) -> int | None:
         open_: list[bytes] = []
         pos, nested = start, False
         while (lt := text.find(b"<", pos)) >= 0 and (token := _TOKEN.match(text, lt)):
@@ -167,11 +166,27 @@ class Scanner:
 
     def _resume(self, text: bytes, start: int) -> int | None:
         """Return where a malformed record ends that begins at `start`, None for want of text."""
-        parent = rb"|</%b\s*>" % re.escape(self.stack[-1].name)
-        edge = re.compile(self._edge + parent).search(text, start + 1)
+        edge = _patterns(self._row, self.stack[-1].name)[1].search(text, start + 1)
         if edge is None:
             return None
         return edge.end() if edge["end"] else edge.start()
+
+
+@cache
+def _patterns(row: bytes, parent: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return the patterns of a simple record, and of where a malformed one ends.
+
+    Simple is what has nothing but tags inside, and among them no row's and not the parent's end:
+    such a record, well-formed or not, ends with its first end tag of a row. That is several times
+    as fast as going by tags.
+    """
+    begin = rb"<%b%b(?:\s[^<>]*+)?(?<!/)>" % (_PREFIX, re.escape(row))
+    any_row = rb"/?%b%b[\s/>]" % (_PREFIX, re.escape(row))
+    end = rb"</%b%b\s*>" % (_PREFIX, re.escape(row))
+    close = rb"/%b\s*>" % re.escape(parent)
+    simple = rb"%b(?:[^<]++|<(?![!?]|%b|%b))*+%b" % (begin, any_row, close, end)
+    edge = rb"(?P<end>%b)|<%b%b[\s/>]|<%b" % (end, _PREFIX, re.escape(row), close)
+    return re.compile(simple), re.compile(edge)
 
 
 def _local(name: bytes) -> bytes:
