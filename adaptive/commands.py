@@ -14,12 +14,11 @@ from typing import Any
 import orjson
 import typer
 
-from adaptive import loader, orders
+from adaptive import loader
 from adaptive.coordinator import Coordinator
 from adaptive.errors import AdaptiveError, UsageError
 from adaptive.isolation import first_line
 from adaptive.loader import Observer
-from adaptive.replay import replay_plan
 from adaptive.result import LoadResult
 from adaptive.sinks import sink_class
 from adaptive.summary import loads_table, summary
@@ -69,6 +68,8 @@ def load(
 
 def replay(path: str, to: str, table: str, max_rejected: str | None, output: Output) -> int:
     """Load a dead letter file and return the exit code."""
+    from adaptive.replay import replay_plan
+
     return _run(
         lambda observe: [replay_plan(path, to, table, max_rejected, observe)],
         to,
@@ -102,6 +103,8 @@ def doctor(urls: Sequence[str]) -> int:
 
 def demo(rows: int, folder: Path) -> int:
     """Generate orders, load them, and return the exit code."""
+    from adaptive import orders
+
     folder.mkdir(exist_ok=True)
     file = folder / "orders.xml"
     if not file.exists():
