@@ -1,9 +1,10 @@
 """Casts of text columns: vectorised, with a reading value by value for what Arrow cannot judge alone.
 
 Arrow's own parsers are the fast path. Where one fails, a pattern finds the values that are surely
-good (RE2, 0.1 µs a value); only the others are read in Python (1 to 2 µs each), which either gives
-their canonical text or says what is wrong with them. So a column of nothing but bad values costs
-little more than one with a single bad value in each batch.
+good (RE2, 0.1 µs a value); only the others are read in Python (2 µs each), which either gives their
+canonical text or says what is wrong with them. So the cost grows with the number of bad values and no
+faster. Measured, in CPU s for 1,000,000 orders, reading the CSV (0.7) included: clean 0.85, with 1 % bad
+values in a column 1.2 to 1.5, every row rejected 12, most of that to show the rows' values.
 
 Arrow accepts some texts and makes something else of them, and these are caught on the fast path, too:
 `0xffffffffffffffff` becomes the integer -1, `1e400` and `nan(1)` are floats, `40000000000000000000e9`
