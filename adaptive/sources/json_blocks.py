@@ -26,6 +26,7 @@ import pyarrow.types as pat
 
 from adaptive.casts import cast_chunk
 from adaptive.rows import Chunk, Field
+from adaptive.sources.encoding import is_utf8
 from adaptive.sources.json_numbers import ANY, DIGITS, check, is_exact, narrowed, parsed_type
 from adaptive.sources.json_records import Line, parse_lines
 
@@ -71,7 +72,7 @@ def braced(block: bytes) -> bytes | None:
 
 
 def _is_braced(text: bytes) -> bool:
-    return text[:1] == b"{" and text[-1:] == b"}" and (text.isascii() or _is_utf8(text))
+    return text[:1] == b"{" and text[-1:] == b"}" and (text.isascii() or is_utf8(text))
 
 
 def read_objects(block: bytes, schema: pa.Schema, unexpected: Unexpected = "ignore") -> pa.RecordBatch:
@@ -92,14 +93,6 @@ def _read(block: pa.Buffer, schema: pa.Schema, unexpected: Unexpected) -> pa.Tab
         read_options=pj.ReadOptions(use_threads=False, block_size=block.size + 1),
         parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
     )
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _schema(fields: Sequence[Field], number: pa.DataType | None = None) -> pa.Schema:
