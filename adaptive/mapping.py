@@ -116,7 +116,7 @@ class _Loader(yaml.SafeLoader):
     """YAML as usual, but a key that stands twice is an error, not silently the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = Counter(key.value for key, _ in node.value)
+        keys = Counter(str(key.value) for key, _ in node.value)
         for key, count in keys.items():
             if count > 1:
                 raise UsageError(f"line {node.start_mark.line + 1}: {key!r} stands {count} times")

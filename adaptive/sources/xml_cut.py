@@ -17,7 +17,7 @@ from adaptive.sources.xml_scan import MAX_RECORD, Open, Scanner, Span
 _START = re.compile(
     rb"<(?:[^\s<>/!?:]+:)?[^\s<>/!?:]+[\s/>]"
 )  # the start tag of a row, perhaps with a prefix
-PIECE = 4 << 20  # bytes; at 1 MB, compiling the grammar for each piece costs 10 % more CPU
+PIECE = 4 << 20  # bytes; compiling the grammar takes 2 ms for each piece, 0.6 s per 305 MB at 1 MB
 
 Prove = Callable[[bytes, tuple[Open, ...]], bytes | None]
 
@@ -59,9 +59,9 @@ class Cutter:
         """
         text, more = b"", True
         while more:
-            block = _filled(read, max(self._size, len(text)))  # twice the text: a long record costs O(n)
-            more = bool(block)
-            text += block
+            held = len(text)
+            text = _filled(text, read, max(self._size, 2 * held))  # doubling: a long record costs O(n)
+            more = len(text) > held
             accepted = time.monotonic()
             while text:
                 piece, used = self._next(text, accepted, final=not more)
@@ -103,9 +103,9 @@ class Cutter:
         return max(end, 0)
 
 
-def _filled(read: Callable[[int], bytes], size: int) -> bytes:
-    """Return at least `size` bytes, fewer only at the end."""
-    blocks, held = [], 0
+def _filled(text: bytes, read: Callable[[int], bytes], size: int) -> bytes:
+    """Return a text continued to `size` bytes or more, less only at the end."""
+    blocks, held = [text], len(text)
     while held < size and (block := read(size - held)):
         blocks.append(block)
         held += len(block)

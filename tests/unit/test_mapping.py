@@ -57,6 +57,7 @@ ROW = "tables: {t: {row: /a/b, fields: %s}}"
     [
         ("", "expected names with their settings"),
         ("[1]", "expected names"),
+        ("{[a]: b}", "cannot read this mapping"),
         ("tables: {", "cannot read this mapping"),
         ("tables: {a: {}, b: {}}", "several are not supported yet"),
         ("tables: {t: {row: /a/b, parent: s}}", "table 't': a table with a parent is not supported yet"),
