@@ -64,23 +64,17 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    """As large as the limit allows, which a controller sets from what it observes.
+    """As large as a limit allows, which a controller sets from what it observes.
 
-    With `fill`, for inputs that are read as fast as possible, a batch waits until it is full while
-    the input lasts: writing a part of it sooner would only lower the throughput. Without, for live
-    producers, it takes what waits, so that a quiet stream is written at once and a busy one in
-    batches that grow with the depth; the tier's size is the least it waits `linger` for.
+    How long a batch waits to be that large is the batcher's `linger`: without one it takes whatever
+    waits, so that the depth of the queue decides.
     """
 
     limit: Limit
-    fill: bool
-    tiers: Tiers = Tiers()
 
-    def size(self, depth: Depth) -> int:
-        """Return the limit, or what waits if that is less and nobody needs a full batch."""
-        if self.fill and not depth.closed:
-            return self.limit.rows
-        return min(self.limit.rows, max(depth.records, self.tiers.size(depth)))
+    def size(self, depth: Depth) -> int:  # noqa: ARG002 - the batcher takes what is there
+        """Return the limit."""
+        return self.limit.rows
 
 
 class Batcher:
@@ -99,9 +93,9 @@ class Batcher:
         self._queue, self._policy, self._linger = queue, policy, linger
         self._max_records = max_records or queue.max_records
         # A quarter of the queue: what parsers add and writers take at the same time stays in bounds.
-        self._max_bytes = min(max_bytes or queue.max_bytes, queue.max_bytes // 4)
+        self.max_bytes = min(max_bytes or queue.max_bytes, queue.max_bytes // 4)
         self._on_cut = on_cut
-        self.hurry = False  # write what is there: somebody waits in `flush`
+        self.hurry = 0  # how many wait in `flush`: write what is there
 
     def next(self) -> Batch | None:
         """Return the next batch, waiting for one; None at the end of the input.
@@ -116,7 +110,7 @@ class Batcher:
             wanted = min(self._policy.size(depth), self._max_records)
             return min(wanted, depth.records) if self.hurry else wanted
 
-        chunks = self._queue.take(size, self._linger, self._max_bytes)
+        chunks = self._queue.take(size, self._linger, self.max_bytes)
         if chunks is None:
             return None
         batch = Batch(tuple(chunks))

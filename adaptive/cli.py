@@ -21,10 +21,14 @@ app = typer.Typer(
 
 
 def _settings(ctx: typer.Context, value: str | None) -> str | None:
-    """Let settings files give the defaults of the options that are read after this one."""
+    """Let settings files give the defaults of the options that are read after this one.
+
+    One file serves every command: it may hold what another one takes.
+    """
     from adaptive.settings_files import read_settings
 
-    ctx.default_map = read_settings(value, [param.name for param in ctx.command.params if param.name])
+    commands = getattr(ctx.find_root().command, "commands", {"": ctx.command}).values()
+    ctx.default_map = read_settings(value, {str(param.name) for each in commands for param in each.params})
     return value
 
 
@@ -61,7 +65,7 @@ def load(
     mode: Annotated[str, _option("--mode", "append, ignore, upsert or replace.")] = "append",
     key: Annotated[str, _option("--key", "Key columns; by default the primary key.")] = "",
     create: Annotated[bool, _option("--create", "Make the table if it is missing.")] = False,
-    format_: Annotated[
+    format: Annotated[  # noqa: A002 - the name of the setting
         str | None, _option("--format", "csv, jsonl, parquet or xml; by default by suffix.")
     ] = None,
     delimiter: Annotated[str, _option("--delimiter", "CSV: between fields.")] = ",",
@@ -95,7 +99,7 @@ def load(
 
     commands.show_log(log_level)
     options: dict[str, Any] = {
-        "format": format_, "delimiter": delimiter, "quote": quote, "encoding": encoding, "null": null,
+        "format": format, "delimiter": delimiter, "quote": quote, "encoding": encoding, "null": null,
         "columns": _names(columns), "types": parse_types(types), "timezone": timezone, "mapping": mapping,
         "batch": batch, "writers": writers, "workers": workers, "queue_size": queue_size, "linger": linger,
         "dead_letters": dead_letters, "max_rejected": max_rejected, "load_id": load_id, "again": again,

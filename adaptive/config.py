@@ -48,10 +48,10 @@ class Settings:
 
     `batch` is "adaptive", "tiers" or a number of records; `writers` and `workers` (parsers) are
     numbers of threads, None leaves them to the controller and to the machine; `queue_size` is in
-    records; `linger` in milliseconds (None:
-    files wait for a full batch, streams 10 ms); `max_rejected` is a number or a percentage ("5%");
-    `dead_letters` a path, by default `./<load>.rejected.jsonl`; `load_id` names the load instead of
-    its content; `again` loads what was loaded before once more.
+    records; `linger` in milliseconds (None: files wait for a full batch, standard input 1 s,
+    `Pipeline` not at all); `max_rejected` is a number or a percentage ("5%"); `dead_letters` a path,
+    by default `./<load>.rejected.jsonl`; `load_id` names the load instead of its content; `again`
+    loads what was loaded before once more.
     """
 
     batch: str | int = "adaptive"

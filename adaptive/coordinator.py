@@ -36,6 +36,7 @@ from adaptive.result import LoadResult
 from adaptive.rows import Chunk, Column, Field
 
 INTERRUPTED = "interrupted; the same command resumes the load"
+STREAM_LINGER = 1.0  # seconds that rows of a stream wait for a full batch; files wait as long as it takes
 GRACE = 30.0  # seconds that accepted rows get to be written after an interruption
 
 
@@ -210,6 +211,7 @@ class Coordinator:
             metrics,
             self._settings,
             mode=self._target.mode,
+            linger=threading.TIMEOUT_MAX if all(i.content for i in self._inputs) else STREAM_LINGER,
             rejected_before=len(rejected),
             settled_before=len(committed),
             on_rejected=rejected.update,

@@ -90,13 +90,18 @@ class DeadLetter:
 
 
 class DeadLetterFile:
-    """Appends dead letters to a file that is made, readable by its owner only, for the first one."""
+    """Appends dead letters to a file that is made, readable by its owner only, for the first one.
+
+    Raises UsageError if there is a file of another load.
+    """
 
     def __init__(self, path: str, header: Mapping[str, Any]) -> None:
         self.path = path
         self._header = _to_json({"adaptive_dead_letters": VERSION, **header})
         self._written: set[Position] = set()
         self._lock = threading.Lock()
+        if os.path.exists(path) and read(path)[0].get("load") != header["load"]:  # noqa: PTH110
+            raise UsageError(f"{path} holds what another load rejected: name another file")
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
         """Append the letters not yet appended and wait until they are on disk.

@@ -27,6 +27,8 @@ from adaptive.rows import Batch, Position, Reject, Row
 
 log = logging.getLogger("adaptive")
 
+AGAIN: frozenset[Verdict] = frozenset({"retry", "overload", "in_doubt"})
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -77,8 +79,10 @@ class Delivery:
         metrics: Metrics,
         retry: Retry,
         *,
+        on_overload: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._on_overload = on_overload
         self._sink, self._identity, self._dead_letters = sink, identity, dead_letters
         self._metrics, self._retry, self._clock = metrics, retry, clock
         self._open = False
@@ -107,7 +111,7 @@ class Delivery:
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, DeliveryError) and error.verdict in ("retry", "in_doubt")
+                lambda error: isinstance(error, DeliveryError) and error.verdict in AGAIN
             ),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
             stop=tenacity.stop_after_attempt(self._retry.attempts + 1)
@@ -121,7 +125,9 @@ class Delivery:
         failure = state.outcome.exception() if state.outcome else None
         if isinstance(failure, DeliveryError):
             self._metrics.count("retry")
-            self._metrics.error("in_doubt" if failure.verdict == "in_doubt" else "transient")
+            self._metrics.error("transient" if failure.verdict == "retry" else failure.verdict)
+            if failure.verdict == "overload" and self._on_overload:
+                self._on_overload()
             log.warning("attempt %d failed (%s): %s", state.attempt_number, failure.verdict, failure)
 
     def _attempt(self, batch: Batch) -> Outcome:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from adaptive import limits
 from adaptive.batching import Adaptive, Batcher, Fixed, Policy, Tiers
@@ -43,7 +44,8 @@ class Flow:
         settings: Settings,
         *,
         mode: Mode = "append",
-        fill: bool = True,
+        linger: float = threading.TIMEOUT_MAX,
+        watermark: Watermark | None = None,
         rejected_before: int = 0,
         settled_before: int = 0,
         pull: Callable[[], None] | None = None,
@@ -62,16 +64,16 @@ class Flow:
         self.limit = _limit(settings, mode, first.max_writers, ceiling)
         self.batcher = Batcher(
             self.queue,
-            _policy(settings, self.limit, fill=fill),
-            linger=_linger(settings, fill=fill),
+            _policy(settings, self.limit),
+            linger=linger if settings.linger is None else settings.linger / 1000,
             max_records=first.max_rows,
             max_bytes=first.max_bytes,
             on_cut=self._note_cut,
         )
         self._backlog = False
-        self._watermark = Watermark()
+        self._watermark = watermark
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[int, threading.Thread] = {}
 
     def start(self) -> None:
         """Start the writers."""
@@ -94,17 +96,17 @@ class Flow:
         self.metrics.count("enqueue", chunk.count)
         self.metrics.depth(now, self.queue.depth.records)
 
-    def flush(self, upto: int) -> None:
-        """Wait until the first `upto` records of a single split are settled, without lingering.
-
-        Raises what stopped the writers.
-        """
-        self.batcher.hurry = True
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """Write what is there without lingering, while somebody waits for it."""
+        with self._lock:
+            self.batcher.hurry += 1
         self.queue.wake()
         try:
-            self._watermark.wait(upto)
+            yield
         finally:
-            self.batcher.hurry = False
+            with self._lock:
+                self.batcher.hurry -= 1
 
     def drain(self, timeout: float | None = None) -> None:
         """Write everything that was taken in, and end.
@@ -125,20 +127,22 @@ class Flow:
         """Stop at once: what is not committed is left to the next run."""
         self._stopping.set()
         self.queue.fail(error)
-        self._watermark.fail(error)
+        if self._watermark:
+            self._watermark.fail(error)
 
     def _alive(self) -> list[threading.Thread]:
         with self._lock:
-            return [thread for thread in self._threads if thread.is_alive()]
+            return [thread for thread in self._threads.values() if thread.is_alive()]
 
     def _start_missing(self) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        for number in range(len(self._threads), self.limit.writers):
-            thread = threading.Thread(
-                target=self._write, args=(number,), name=f"writer-{number}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+        self._threads = {number: thread for number, thread in self._threads.items() if thread.is_alive()}
+        for number in range(self.limit.writers):
+            if number not in self._threads:
+                thread = threading.Thread(
+                    target=self._write, args=(number,), name=f"writer-{number}", daemon=True
+                )
+                self._threads[number] = thread
+                thread.start()
 
     def _write(self, number: int) -> None:
         delivery = Delivery(
@@ -147,6 +151,7 @@ class Flow:
             self._dead_letters,
             self.metrics,
             self._retry,
+            on_overload=self._overloaded,
             clock=self._clock,
         )
         try:
@@ -171,28 +176,34 @@ class Flow:
         self.metrics.count("success", outcome.written)
         self.metrics.count("fail", len(outcome.rejected))
         self.metrics.count("duplicate", outcome.duplicates)
-        self.metrics.committed(
-            size=records,
-            seconds=outcome.seconds,
-            accepted=[(chunk.accepted, chunk.count) for chunk in batch.chunks],
-            now=now,
-        )
+        accepted = [(chunk.accepted, chunk.count) for chunk in batch.chunks]
+        self.metrics.committed(size=records, seconds=outcome.seconds, accepted=accepted, now=now)
+        if self._on_rejected:
+            self._on_rejected(outcome.rejected)
+        if self._watermark:
+            for segment in batch.segments:
+                self._watermark.settle(segment.first, segment.last)
         with self._lock:
             self._rejected += len(outcome.rejected)
             self._settled += records
+            self._adjust(batch, records, outcome.seconds, now)
             self._budget.check(self._rejected, self._settled)
-            self._adjust(records, outcome.seconds, now)
-        if self._on_rejected:
-            self._on_rejected(outcome.rejected)
-        for segment in batch.segments:
-            self._watermark.settle(segment.first, segment.last)
 
-    def _adjust(self, records: int, seconds: float, now: float) -> None:
-        full = records >= self.limit.rows
-        reason = self.limit.observe(rows=records, seconds=seconds, now=now, full=full, backlog=self._backlog)
+    def _adjust(self, batch: Batch, records: int, seconds: float, now: float) -> None:
+        full = records >= self.limit.rows or batch.nbytes >= self.batcher.max_bytes // 2
+        self._note(
+            self.limit.observe(rows=records, seconds=seconds, now=now, full=full, backlog=self._backlog)
+        )
+
+    def _overloaded(self) -> None:
+        with self._lock:
+            self._note(self.limit.overload())
+
+    def _note(self, reason: str | None) -> None:
+        """Note a change of the limits, and start the writers that it allows."""
         if reason:
             depth = self.queue.depth.records
-            self.metrics.decided(now, depth, self.limit.rows, self.limit.writers, reason)
+            self.metrics.decided(self._clock(), depth, self.limit.rows, self.limit.writers, reason)
             log.debug("%s: %d rows, %d writers", reason, self.limit.rows, self.limit.writers)
             self._start_missing()
 
@@ -214,18 +225,12 @@ def _limit(settings: Settings, mode: Mode, max_writers: int | None, ceiling: int
     return limits.Fixed(ceiling, min(most, settings.writers or 1))
 
 
-def _policy(settings: Settings, limit: Limit, *, fill: bool) -> Policy:
+def _policy(settings: Settings, limit: Limit) -> Policy:
     if settings.batch == "tiers":
         return Tiers()
     if settings.batch == "adaptive":
-        return Adaptive(limit, fill)
+        return Adaptive(limit)
     return Fixed(int(settings.batch))
-
-
-def _linger(settings: Settings, *, fill: bool) -> float:
-    if settings.linger is not None:
-        return settings.linger / 1000
-    return threading.TIMEOUT_MAX if fill else LINGER
 
 
 def _unexpected(error: BaseException) -> BaseException:

@@ -101,8 +101,9 @@ def plan(
     keys = (key,) if isinstance(key, str) else tuple(key)
     target = Target(to, table or stem or "", mode, keys, create)
     groups = [inputs] if mode == "replace" else [[one] for one in inputs]
-    if settings.load_id and len(groups) > 1:
-        raise UsageError("--load-id names one load; with several files each one is a load of its own")
+    if len(groups) > 1 and (settings.load_id or settings.dead_letters):
+        option = "--load-id" if settings.load_id else "--dead-letters"
+        raise UsageError(f"{option} is for one load; with several files each one is a load of its own")
     return [Coordinator(group, target, settings, types=dialect.types, observe=observe) for group in groups]
 
 

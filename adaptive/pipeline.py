@@ -19,6 +19,7 @@ from adaptive.metrics import Metrics, Snapshot
 from adaptive.protocols import Mode
 from adaptive.rows import Chunk, Row
 from adaptive.sources.rows import size_of
+from adaptive.watermark import Watermark
 
 COLLECT = 500  # records a busy producer collects before it takes the queue's lock
 
@@ -51,6 +52,7 @@ class Pipeline:
         self._accepted = 0.0  # when the first record of the buffer came
         self._next = 0
         self._lock = threading.Lock()
+        self._watermark = Watermark()
         settings = settings or Settings()
         name = self._load["load"]
         self._flow = Flow(
@@ -62,7 +64,8 @@ class Pipeline:
             Metrics(clock()),
             settings,
             mode=mode,
-            fill=False,
+            linger=0.0,
+            watermark=self._watermark,
             pull=self._pull,
             clock=clock,
         )
@@ -101,7 +104,8 @@ class Pipeline:
         with self._lock:
             self._push(self._flow.put)
             upto = self._next
-        self._flow.flush(upto)
+        with self._flow.hurry():
+            self._watermark.wait(upto)
 
     def close(self) -> None:
         """Write what was put, and end. Repeating it is fine.

@@ -17,7 +17,7 @@ from adaptive.rows import Chunk, Field, Row
 
 Mode = Literal["append", "ignore", "upsert", "replace"]
 Capability = Literal["append", "ignore", "upsert", "replace", "arrow", "transactional", "create"]
-Verdict = Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]
+Verdict = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 Rejection = tuple[int, str, str]  # index of the row in what was written, code, reason
 
 
@@ -158,8 +158,9 @@ class Sink(Protocol):
     def classify(self, error: BaseException) -> Verdict:
         """Say what an error means.
 
-        "retry": nothing was applied and it may pass; "in_doubt": the outcome is unknown; "reject":
-        the data is bad; "fatal": configuration, schema or rights; "taken_over": see `begin`.
+        "retry": nothing was applied and it may pass; "overload": the same, and less at once would
+        help; "in_doubt": the outcome is unknown; "reject": the data is bad; "fatal": configuration,
+        schema or rights; "taken_over": see `begin`.
         """
 
 

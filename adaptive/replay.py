@@ -64,7 +64,8 @@ class ReplaySource:
     def _from_text(self, letter: DeadLetter, fields: Sequence[Field]) -> Chunk:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "record"
-            file.write_text(f"{letter.raw}\n", encoding=self._dialect.encoding)
+            text = f"{letter.raw}\n".encode(self._dialect.encoding, "surrogateescape")
+            file.write_bytes(text)
             source = open_source(str(file), self._dialect)
             found = [source.parse(piece, fields) for piece in source.read()]
         if len(found) == 1 and found[0].count == 1:
