@@ -100,7 +100,7 @@ class DeadLetterFile:
         self._header = _to_json({"adaptive_dead_letters": VERSION, **header})
         self._written: set[Position] = set()
         self._lock = threading.Lock()
-        if os.path.exists(path) and read(path)[0].get("load") != header["load"]:  # noqa: PTH110
+        if _has_header(path) and read(path)[0].get("load") != header["load"]:
             raise UsageError(f"{path} holds what another load rejected: name another file")
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
@@ -158,6 +158,15 @@ def _letters(path: str) -> Iterator[DeadLetter]:
                     yield DeadLetter.from_json(line)
             except ValueError as error:
                 raise UsageError(f"{path}, line {number}: {error}") from error
+
+
+def _has_header(path: str) -> bool:
+    """Say whether a file has a whole first line; an attempt that died may have left a part of it."""
+    file = Path(path)
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return content.readline().endswith(b"\n")
 
 
 def _whole_lines(file: int) -> int:
