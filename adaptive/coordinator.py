@@ -75,6 +75,7 @@ class Coordinator:
         self._form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}
         self._interrupted = threading.Event()
         self._flow: Flow | None = None
+        self._grace = GRACE
 
     def run(self) -> LoadResult:
         """Load what is not loaded yet, and return what came of it.
@@ -105,6 +106,7 @@ class Coordinator:
     def kill(self) -> None:
         """Stop at once; `run` raises InterruptedLoadError."""
         self._interrupted.set()
+        self._grace = 0.0
         if self._flow:
             self._flow.abort(InterruptedLoadError(INTERRUPTED))
 
@@ -248,8 +250,9 @@ class Coordinator:
             broken = error
         except BaseException as error:
             flow.abort(error)
+            flow.join(self._grace)
             raise
-        flow.drain(GRACE if self._interrupted.is_set() else None)
+        flow.drain(self._grace if self._interrupted.is_set() else None)
         if broken:
             raise broken
         if self._interrupted.is_set():

@@ -23,10 +23,6 @@ from adaptive.watermark import Watermark
 
 log = logging.getLogger("adaptive")
 
-LINGER = (
-    0.01  # seconds a quiet stream's record waits for company: above it latency grows, throughput does not
-)
-
 
 class Flow:
     """Takes chunks in and has them written: `start`, `put`…, then `drain` or `abort`.
@@ -114,14 +110,20 @@ class Flow:
         Raises what stopped the writers, SinkError if they need more than `timeout` seconds.
         """
         self.queue.close()
-        deadline = None if timeout is None else self._clock() + timeout
-        while alive := self._alive():
-            alive[0].join(None if deadline is None else max(0.0, deadline - self._clock()))
-            if deadline is not None and self._clock() >= deadline and alive[0].is_alive():
-                self.abort(SinkError("the database did not take the rest in time"))
-                break
+        if not self.join(timeout):
+            self.abort(SinkError("the database did not take the rest in time"))
         if error := self.queue.error:
             raise error
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the writers have ended; False if they need more than `timeout` seconds."""
+        deadline = None if timeout is None else self._clock() + timeout
+        while alive := self._alive():
+            left = None if deadline is None else deadline - self._clock()
+            if left is not None and left <= 0:
+                return False
+            alive[0].join(left)
+        return True
 
     def abort(self, error: BaseException) -> None:
         """Stop at once: what is not committed is left to the next run."""
