@@ -7,9 +7,7 @@ How an Arrow table gets in: ADBC carries its own copy of SQLite, and two copies 
 never open the same file. POSIX locks belong to the process, so one copy deletes the write-ahead log
 under the other, and committed rows are gone (tried: `sqlite3.connect(…).close()` during a load did it).
 So ADBC fills a private temporary file, and one `INSERT … SELECT` takes the rows over on the connection
-that also holds the receipt. CPU for 1,000,000 orders on one busy machine: 2.6 s, conversions and commits
-included, 3.5 s with a primary key; executemany 4.1 s without conversions; the sqlite3 shell's `.import`
-3.5 to 4.1 s. Errors keep SQLite's result codes, which ADBC's do not have.
+that also holds the receipt. Errors keep SQLite's result codes, which ADBC's do not have.
 
 Stored forms: bool 0 or 1; date `2024-01-31`; timestamp `2024-01-31T09:30:00.000000`, one with a zone in
 UTC with `+00:00` (always six digits: the text sorts by time); decimal NUMERIC up to 15 digits, else TEXT;
@@ -33,6 +31,7 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache, partial
 from importlib.util import find_spec
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from urllib.parse import quote, unquote
@@ -47,8 +46,8 @@ NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 NAME = r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|'(?:[^']|'')*'|[^\s("'`\[]+)"""
 NUL = "text holds a NUL character, where most readers of SQLite stop"
-UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)  # what a form raises
 NAN = "NaN would be stored as NULL"
+UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)  # what a form raises
 LEDGER = (
     "CREATE TABLE IF NOT EXISTS _adaptive_loads (load TEXT PRIMARY KEY, fingerprint TEXT, source TEXT,"
     " mapping TEXT, target TEXT COLLATE NOCASE, mode TEXT, state TEXT, rows INTEGER, rejected INTEGER,"
@@ -58,11 +57,19 @@ LEDGER = (
     "CREATE TABLE IF NOT EXISTS _adaptive_ledger (load TEXT, batch TEXT, segments TEXT, rows INTEGER,"
     " rejected TEXT, committed_at TEXT, PRIMARY KEY (load, batch))",
 )
+# A column is the rowid's other name, which SQLite fills, if it is the INTEGER key and has no index.
+COLUMNS = """
+    SELECT name, upper(type), "notnull", dflt_value IS NOT NULL OR pk AND upper(type) = 'INTEGER'
+        AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE origin = 'pk'), pk
+    FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 0"""
+FOREIGN_KEYS = """
+    SELECT id, "table", "from", coalesce("to",
+        (SELECT name FROM pragma_table_info(keys."table", 'main') AS parent WHERE parent.pk = keys.seq + 1))
+    FROM pragma_foreign_key_list(?, 'main') AS keys ORDER BY id, seq"""
 RETRY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_SCHEMA}
 REJECT = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
 RIGHTS = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 AFFINITIES = (("INT", "INTEGER"), ("CHAR|CLOB|TEXT", "TEXT"), ("BLOB|^$", "BLOB"), ("REAL|FLOA|DOUB", "REAL"))
-UNCHANGED = {("int64", "INTEGER"), ("int64", "NUMERIC"), ("double", "REAL"), ("string", "TEXT")}
 
 
 class OwnershipLostError(Exception):
@@ -97,9 +104,8 @@ class SqliteSink:
             sink.begin(); sink.write([{"order_id": 1, "price": "9.99"}]); sink.commit()
 
     A new file gets a write-ahead log; an existing one keeps its journal mode, which its owner chose.
-    Commits are durable: synchronous=EXTRA is FULL with a log, which cost nothing measurable against
-    NORMAL at 10,000 rows a commit, and else also syncs the folder. Foreign keys are enforced: a row
-    without its parent is a bad row.
+    Commits are durable: synchronous=EXTRA is FULL with a log, and else also syncs the folder. Foreign
+    keys are enforced: a row without its parent is a bad row.
     """
 
     capabilities: frozenset[
@@ -129,11 +135,9 @@ class SqliteSink:
         self.duplicates = 0
         self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
         self._db: sqlite3.Connection | None = None
-        self._stage: _Stage | None = None
+        self._stage: str | None = None  # path of the staging file of this transaction
         self._batch: tuple[str, str] | None = None  # load and batch of the open receipt
-        self._attached = False
-        self._failure: tuple[BaseException, int] | None = None  # of the last write, and its row
-        self._doubt: BaseException | None = None  # of the last commit
+        self._immediate = False  # deferred foreign keys are checked by each write, not by commit
         self._columns: list[_Column] = []
         self._types: dict[str, pa.DataType] = {}  # if a load made the table
 
@@ -150,11 +154,9 @@ class SqliteSink:
     def close(self) -> None:
         """Disconnect, rolling back what is open."""
         self.rollback()
-        for opened in (self._stage, self._db):
-            with suppress(Exception):  # of either driver, and nothing is left to be saved
-                if opened:
-                    opened.close()
-        self._db = self._stage = None
+        if self._db:
+            self._db.close()
+        self._db = None
 
     def __enter__(self) -> Self:
         self.open()
@@ -203,16 +205,18 @@ class SqliteSink:
                 for statement in LEDGER:
                     db.execute(statement)
                 created = None if self._describe(db) else self._create(db, schema)
-                if not self._done(db, load):
+                if not _done(db, load["load"]):
                     self._start(db, load, created)
                 self._describe(db)
                 self._check_key(db)
-                alias = self._rowid_alias(db)
-                return [self._column(column, column.name == alias) for column in self._columns]
         except sqlite3.OperationalError as error:
             if _code(error) in RIGHTS:
                 raise PermissionError(f"{self.path} and its folder must be writable: {error}") from error
             raise
+        return [
+            (c.name, self._types.get(c.name) or _foreign_type(c), not (c.not_null or c.key), bool(c.default),
+             c.key > 0, None) for c in self._columns
+        ]  # fmt: skip
 
     def _create(self, db: sqlite3.Connection, schema: pa.Schema | None) -> bytes:
         """Make the missing table, forget the loads of an earlier one, return the types."""
@@ -227,7 +231,6 @@ class SqliteSink:
         for ledger in ("_adaptive_splits", "_adaptive_ledger", "_adaptive_loads"):
             earlier = "(SELECT load FROM _adaptive_loads WHERE target = ?)"
             db.execute(f"DELETE FROM {ledger} WHERE load IN {earlier}", [self.table])  # noqa: S608 - constants
-        self._describe(db)
         return bytes(schema.remove_metadata().serialize())
 
     def _missing(self) -> LookupError:
@@ -260,7 +263,7 @@ class SqliteSink:
             # SQLite stores "CREATE TABLE " or "CREATE UNIQUE INDEX " and then what the user wrote.
             new = f"INDEX {_q(f'{name}_{number}')} ON {_q(name)}" if number else f"TABLE {_q(name)}"
             pattern = rf"(?<=^CREATE UNIQUE )INDEX {NAME}\s+ON\s*{NAME}|(?<=^CREATE )TABLE {NAME}"
-            db.execute(re.sub(pattern, new.replace("\\", r"\\"), sql, count=1, flags=re.IGNORECASE))
+            db.execute(re.sub(pattern, new, sql, count=1, flags=re.IGNORECASE))
 
     def _check_key(self, db: sqlite3.Connection) -> None:
         if self.mode not in ("ignore", "upsert"):
@@ -271,20 +274,9 @@ class SqliteSink:
             )
         names = [column.name for column in self._columns]
         try:
-            db.execute("EXPLAIN " + self._insert(names, _values(names)), [None] * len(names))
+            db.execute("EXPLAIN " + self._sql(names, _values(names)), [None] * len(names))
         except sqlite3.OperationalError as error:
             raise LookupError(f"key ({_list(self._keys)}) of table {self.table!r}: {error}") from error
-
-    def _rowid_alias(self, db: sqlite3.Connection) -> str | None:
-        """Return the column that is another name of the rowid: SQLite fills it, and it has no index."""
-        index = db.execute("SELECT 1 FROM pragma_index_list(?) WHERE origin = 'pk'", [self._name]).fetchone()
-        keys = [column.name for column in self._columns if column.key and column.declared == "INTEGER"]
-        return keys[0] if keys and not index else None
-
-    def _column(self, column: _Column, alias: bool) -> tuple[Any, ...]:
-        kind = self._types.get(column.name) or _foreign_type(column)
-        nullable = not column.not_null and not column.key
-        return (column.name, kind, nullable, column.default or alias, column.key > 0, None)
 
     def loads(self) -> list[dict[str, Any]]:
         """Return the loads of the table, oldest first; of all tables if none is set."""
@@ -314,10 +306,6 @@ class SqliteSink:
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
 
-    def _done(self, db: sqlite3.Connection, load: Mapping[str, Any]) -> bool:
-        found = db.execute("SELECT state FROM _adaptive_loads WHERE load = ?", [load["load"]]).fetchone()
-        return bool(found == ("done",))
-
     def finish(self, load: Mapping[str, Any]) -> None:
         """Swap `replace` in, make one receipt of all, mark the load done.
 
@@ -327,28 +315,13 @@ class SqliteSink:
         self._connection().execute("PRAGMA foreign_keys=OFF")
         try:
             with self._transaction() as db:
-                if not self._done(db, load):
-                    self._finish(db, load)
+                if not _done(db, load["load"]):
+                    _check_owner(db, load["load"], load["owner"], load["splits"])
+                    if self.mode == "replace":
+                        self._swap(db, _q(_replacement(load["load"])))
+                    self._compact(db, load["load"])
         finally:
             self._connection().execute("PRAGMA foreign_keys=ON")
-
-    def _finish(self, db: sqlite3.Connection, load: Mapping[str, Any]) -> None:
-        name = load["load"]
-        _check_owner(db, name, load["owner"], load["splits"])
-        if self.mode == "replace":
-            self._swap(db, _q(_replacement(name)))
-        receipts = self.receipts(name)
-        segments = _joined(segment for found, _, _ in receipts for segment in found)
-        rejected = sorted(position for _, _, found in receipts for position in found)
-        rows = sum(count for _, count, _ in receipts)
-        db.execute("DELETE FROM _adaptive_ledger WHERE load = ?", [name])
-        # Without its splits no late writer of this load can begin a batch again.
-        db.execute("DELETE FROM _adaptive_splits WHERE load = ?", [name])
-        if receipts:
-            compact = [name, "all", json.dumps(segments), rows, json.dumps(rejected), _now()]
-            db.execute("INSERT INTO _adaptive_ledger VALUES (?, ?, ?, ?, ?, ?)", compact)
-        done = "state = 'done', rows = ?, rejected = ?, finished_at = ?"
-        db.execute(f"UPDATE _adaptive_loads SET {done} WHERE load = ?", [rows, len(rejected), _now(), name])  # noqa: S608
 
     def _swap(self, db: sqlite3.Connection, new: str) -> None:
         self._describe(db)
@@ -359,6 +332,20 @@ class SqliteSink:
         for child, _, parent, _ in db.execute("PRAGMA foreign_key_check"):
             if self._name.lower() in (child.lower(), parent.lower()):
                 raise sqlite3.IntegrityError(f"replacing {self.table} would leave {child} without {parent}")
+
+    def _compact(self, db: sqlite3.Connection, load: str) -> None:
+        receipts = self.receipts(load)
+        segments = _joined(segment for found, _, _ in receipts for segment in found)
+        rejected = sorted(position for _, _, found in receipts for position in found)
+        rows = sum(count for _, count, _ in receipts)
+        db.execute("DELETE FROM _adaptive_ledger WHERE load = ?", [load])
+        # Without its splits no late writer of this load can begin a batch again.
+        db.execute("DELETE FROM _adaptive_splits WHERE load = ?", [load])
+        if receipts:
+            compact = [load, "all", json.dumps(segments), rows, json.dumps(rejected), _now()]
+            db.execute("INSERT INTO _adaptive_ledger VALUES (?, ?, ?, ?, ?, ?)", compact)
+        done = "state = 'done', rows = ?, rejected = ?, finished_at = ?"
+        db.execute(f"UPDATE _adaptive_loads SET {done} WHERE load = ?", [rows, len(rejected), _now(), load])  # noqa: S608
 
     # --- a transaction ---
 
@@ -372,30 +359,33 @@ class SqliteSink:
         db = self._connection()
         db.execute("BEGIN IMMEDIATE")
         try:
-            fresh = receipt is None or self._enter(db, receipt)
+            fresh = receipt is None or _enter(db, receipt)
+            self._batch = (receipt["load"], receipt["batch"]) if receipt else None
             if fresh and not self._columns:
                 self._describe(db)
+            if fresh and self._immediate:
+                self._check_at_once(db)
         except BaseException:
             self.rollback()
             raise
         if not fresh:
             self.rollback()
-            return False
-        self._doubt = self._failure = None
-        self._batch = (receipt["load"], receipt["batch"]) if receipt else None
-        return True
+        return fresh
 
-    def _enter(self, db: sqlite3.Connection, receipt: Mapping[str, Any]) -> bool:
-        load, batch = receipt["load"], receipt["batch"]
-        if db.execute(
-            "SELECT 1 FROM _adaptive_ledger WHERE load = ? AND batch = ?", [load, batch]
-        ).fetchone():
-            return False
-        _check_owner(db, load, receipt["owner"], {segment[0] for segment in receipt["segments"]})
-        db.execute("DELETE FROM _adaptive_ledger WHERE load = ? AND batch = ?", [load, receipt["replaces"]])
-        row = [load, batch, json.dumps(list(map(list, receipt["segments"]))), receipt["rows"], _now()]
-        db.execute("INSERT INTO _adaptive_ledger VALUES (?, ?, ?, ?, '[]', ?)", row)
-        return True
+    def _check_at_once(self, db: sqlite3.Connection) -> None:
+        """Have each row's parents looked for when it is written, which SQLite cannot be told to do."""
+        orphaned = []
+        for _, group in groupby(db.execute(FOREIGN_KEYS, [self._target]), itemgetter(0)):
+            _, (parent, *_), columns, keys = zip(*group, strict=True)
+            given = " AND ".join(f"new.{_q(column)} IS NOT NULL" for column in columns)
+            equal = " AND ".join(f"{_q(k)} = new.{_q(c)}" for k, c in zip(keys, columns, strict=True))
+            orphaned.append(f"{given} AND NOT EXISTS (SELECT 1 FROM {_q(parent)} WHERE {equal})")  # noqa: S608
+        for event in ("INSERT", "UPDATE") if orphaned else ():
+            db.execute(
+                f"CREATE TEMP TRIGGER _adaptive_{event} AFTER {event} ON main.{_q(self._target)}"
+                f" WHEN {' OR '.join(orphaned)}"
+                " BEGIN SELECT RAISE(ABORT, 'FOREIGN KEY constraint failed'); END"
+            )
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
         """Write mappings; a column that a row lacks gets its default.
@@ -407,7 +397,7 @@ class SqliteSink:
             for names, group in groupby(rows, key=tuple):
                 part = list(group)
                 columns = [self._stored(name, [row[name] for row in part], first) for name in names]
-                written += self._run(names, _values(names), zip(*columns, strict=True), first)
+                written += self._insert(names, columns, first)
                 first += len(part)
             self.duplicates = len(rows) - written if self.mode == "ignore" else 0
         return []
@@ -415,22 +405,24 @@ class SqliteSink:
     def write_arrow(self, rows: pa.Table) -> list[tuple[int, str, str]]:
         """Write an Arrow table. As `write`; values take the stored forms of this module.
 
-        The first large table of a transaction goes through ADBC. Later ones do not: the transaction
-        has read the staging file and would not see it change.
+        The first large table of a transaction goes through ADBC. Later ones do not: SQLite detaches no
+        file that the open transaction has read. If SQLite refuses the data, row by row says which row.
         """
         with self._savepoint():
-            stored = self._storable(rows)
-            if len(rows) >= STAGE_ROWS and not self._attached and find_spec("adbc_driver_sqlite"):
-                written = self._write_staged(stored)
-            else:
-                columns = [column.to_pylist() for column in stored.columns]
-                names = stored.column_names
-                written = self._run(names, _values(names), zip(*columns, strict=True))
+            stored, written = self._storable(rows), None
+            if len(rows) >= STAGE_ROWS and not self._stage and find_spec("adbc_driver_sqlite"):
+                written = self._insert_staged(stored)
+            if written is None:
+                written = self._insert(stored.column_names, [column.to_pylist() for column in stored.columns])
             self.duplicates = len(rows) - written if self.mode == "ignore" else 0
         return []
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
-        """Make the transaction durable; deferred foreign keys fail here and leave it open."""
+        """Make the transaction durable.
+
+        A deferred foreign key fails here and leaves the transaction open; in the next one each write
+        checks them, so that the rows can be found.
+        """
         db = self._connection()
         if self._batch:
             db.execute(
@@ -438,11 +430,15 @@ class SqliteSink:
                 " WHERE load = ? AND batch = ?",
                 [json.dumps(list(map(list, rejected))), rows, _now(), *self._batch],
             )
+        for event in ("INSERT", "UPDATE") if self._immediate else ():
+            db.execute(f"DROP TRIGGER IF EXISTS temp._adaptive_{event}")
         try:
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._doubt, self.doomed = error, not db.in_transaction
+            vars(error)["at_commit"] = True
+            self.doomed, self._immediate = not db.in_transaction, _code(error) == sqlite3.SQLITE_CONSTRAINT
             raise
+        self._immediate = False
         self._end()
 
     def rollback(self) -> None:
@@ -454,10 +450,11 @@ class SqliteSink:
 
     def _end(self) -> None:
         self.doomed, self._batch = False, None
-        if self._db and self._attached:
-            with suppress(sqlite3.Error):
+        if self._db and self._stage:
+            with suppress(sqlite3.Error):  # it was not attached yet
                 self._db.execute("DETACH stage")
-                self._attached = False
+            Path(self._stage).unlink()
+            self._stage = None
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -475,45 +472,36 @@ class SqliteSink:
             raise
         db.execute("RELEASE adaptive_write")
 
-    def _write_staged(self, rows: pa.Table) -> int:
-        """Take the rows over from the staging file; if that fails, find the row and raise its error."""
-        self._stage = self._stage or _Stage()
-        self._stage.fill(rows, [self._affinity(name) for name in rows.column_names])
+    def _insert_staged(self, rows: pa.Table) -> int | None:
+        """Insert a table by way of a staging file; None if SQLite refuses the data."""
+        descriptor, self._stage = tempfile.mkstemp(".db", "adaptive-")
+        os.close(descriptor)
+        _fill(self._stage, rows)
         db = self._connection()
-        db.execute("ATTACH ? AS stage", [str(self._stage.path)])
-        self._attached = True
-        select = "SELECT * FROM stage.batch"
+        db.execute("ATTACH ? AS stage", [self._stage])
+        # The parser needs a WHERE before ON CONFLICT; without one SQLite copies whole records.
+        select = "SELECT * FROM stage.batch" + " WHERE true" * (self.mode in ("ignore", "upsert"))
         try:
-            # The parser needs a WHERE before ON CONFLICT; without one SQLite copies whole records.
-            where = " WHERE true" if self.mode in ("ignore", "upsert") else ""
-            return db.execute(self._insert(rows.column_names, select + where)).rowcount
+            return db.execute(self._sql(rows.column_names, select)).rowcount
         except sqlite3.Error as error:
             if self.classify(error) != "reject" or not db.in_transaction:
                 raise
-        numbers = ((number,) for number in range(1, len(rows) + 1))
-        return self._run(rows.column_names, select + " WHERE rowid = ?", numbers)
+            return None
 
-    def _run(self, names: Sequence[str], source: str, rows: Iterable[Sequence[Any]], first: int = 0) -> int:
-        """Insert row by row and return the rows changed; an error remembers its row."""
-        index = first
-
-        def counted() -> Iterator[Sequence[Any]]:
-            nonlocal index
-            for index, row in enumerate(rows, first):  # noqa: B007 - read when an error comes
-                yield row
-
+    def _insert(self, names: Sequence[str], columns: Sequence[Sequence[Any]], first: int = 0) -> int:
+        """Insert row by row and return the rows changed; an error gets the `index` of its row."""
+        rows = zip(*columns, strict=True)
         try:
-            return self._connection().executemany(self._insert(names, source), counted()).rowcount
+            return self._connection().executemany(self._sql(names, _values(names)), rows).rowcount
         except Exception as error:
-            self._failure = (error, index)
+            vars(error)["index"] = first + len(columns[0]) - 1 - sum(1 for _ in rows)
             raise
 
-    def _insert(self, names: Sequence[str], source: str) -> str:
+    def _sql(self, names: Sequence[str], source: str) -> str:
         """Return the INSERT for the mode; `source` is VALUES or SELECT, its rows taken in order."""
-        table = _replacement(self._batch[0]) if self.mode == "replace" and self._batch else self._name
         # Without a column list SQLite can copy whole records: 0.2 s instead of 0.7 s for 1,000,000 rows.
         listed = "" if list(names) == [column.name for column in self._columns] else f" ({_list(names)})"
-        insert = f"INSERT INTO {_q(table)}{listed} {source}"
+        insert = f"INSERT INTO {_q(self._target)}{listed} {source}"
         if self.mode not in ("ignore", "upsert"):
             return insert
         others = [_q(name) for name in names if name not in self._keys] if self.mode == "upsert" else []
@@ -532,13 +520,14 @@ class SqliteSink:
             raise ValueError("this needs a table: SqliteSink(url, table=…)")
         return self.table
 
+    @property
+    def _target(self) -> str:
+        """Return the table that rows go to."""
+        return _replacement(self._batch[0]) if self.mode == "replace" and self._batch else self._name
+
     def _describe(self, db: sqlite3.Connection) -> bool:
         """Read the columns that can be written; False if there is no such table."""
-        found = db.execute(
-            'SELECT name, upper(type), "notnull", dflt_value IS NOT NULL, pk'
-            " FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0", [self._name],
-        )  # fmt: skip
-        self._columns = [_Column(*row) for row in found]
+        self._columns = [_Column(*row) for row in db.execute(COLUMNS, [self._name])]
         declared = {column.name: column.declared for column in self._columns}
         types = _remembered(db, self._name)
         self._types = {name: kind for name, kind in types.items() if declared.get(name) == _declared(kind)}
@@ -556,7 +545,7 @@ class SqliteSink:
         form: Callable[[Any], object] = _exact if affinity in ("NUMERIC", "INTEGER") else _plain
         if scale is not None:
             form = partial(_fixed, scale=scale)
-        elif kinds <= {int, bytes} or (kinds == {str} and form is _plain and not _has_nul(values)):
+        elif kinds <= {int, bytes}:
             return values
         elif form is _plain and len(kinds) == 1:
             form = FORMS.get(kinds.pop(), _plain)
@@ -577,10 +566,9 @@ class SqliteSink:
     # --- what went wrong ---
 
     def hint(self, error: BaseException) -> int | None:
-        """Return the index of the row that caused the error of the last write."""
-        if isinstance(error, BadValueError):
-            return error.index
-        return self._failure[1] if self._failure and self._failure[0] is error else None
+        """Return the index of the row that caused the error of a write."""
+        index = getattr(error, "index", None)
+        return index if isinstance(index, int) else None
 
     def classify(self, error: BaseException) -> Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]:
         """Say what an error means, by SQLite's result code (https://sqlite.org/rescode.html).
@@ -588,14 +576,14 @@ class SqliteSink:
         An I/O error of COMMIT is in doubt: the log may have reached the disk or not. Any other time
         nothing was applied and the disk needs a person. Errors of the staging file are never the data's.
         """
+        code = _code(error)
         if isinstance(error, OwnershipLostError):
             return "taken_over"
-        code = _code(error)
         if code in REJECT or isinstance(error, (BadValueError, OverflowError, UnicodeError)):
             return "reject"
         if code in RETRY:
             return "retry"
-        return "in_doubt" if code == sqlite3.SQLITE_IOERR and error is self._doubt else "fatal"
+        return "in_doubt" if code == sqlite3.SQLITE_IOERR and hasattr(error, "at_commit") else "fatal"
 
     def doctor(self) -> list[str]:
         """Return the version, then what would keep a load from working well; change nothing."""
@@ -614,56 +602,6 @@ class SqliteSink:
         except sqlite3.Error as error:
             found.append(f"{self.path}: {error}")
         return found
-
-
-class _Stage:
-    """A private SQLite file that ADBC fills with one Arrow table at a time."""
-
-    def __init__(self) -> None:
-        import adbc_driver_sqlite  # its DBAPI layer takes 0.5 s to import, this 0.04 s
-        from adbc_driver_manager import AdbcConnection
-
-        self._folder = tempfile.TemporaryDirectory(prefix="adaptive-")
-        self.path = Path(self._folder.name) / "stage.db"
-        self._shape = ""
-        self._database = adbc_driver_sqlite.connect(str(self.path))
-        self._connection = AdbcConnection(self._database)
-        self._execute("PRAGMA journal_mode=OFF")  # nothing here has to survive a crash
-        self._execute("PRAGMA synchronous=OFF")
-        self._connection.set_autocommit(False)
-
-    def fill(self, rows: pa.Table, affinities: Iterable[str]) -> None:
-        """Make `batch` hold exactly these rows, numbered from 1 by their rowid."""
-        # Conversions are left to the target's SQLite: another version may round differently. Where there
-        # are none, a column has the target's affinity, because then whole records are copied.
-        kinds = [
-            affinity if (str(kind), affinity) in UNCHANGED else "BLOB"
-            for kind, affinity in zip(rows.schema.types, affinities, strict=True)
-        ]
-        shape = ", ".join(f"{_q(name)} {kind}" for name, kind in zip(rows.column_names, kinds, strict=True))
-        if shape != self._shape:
-            self._execute("DROP TABLE IF EXISTS batch")
-            self._execute(f"CREATE TABLE batch ({shape})")
-            self._shape = shape
-        self._execute("DELETE FROM batch")
-        self._execute(f"INSERT INTO batch {_values(rows.column_names)}", rows)
-        self._connection.commit()
-
-    def _execute(self, sql: str, rows: pa.Table | None = None) -> None:
-        from adbc_driver_manager import AdbcStatement, ArrowArrayStreamHandle
-
-        with AdbcStatement(self._connection) as statement:
-            statement.set_sql_query(sql)
-            if rows is not None:
-                stream = ArrowArrayStreamHandle()
-                rows.to_reader()._export_to_c(stream.address)
-                statement.bind_stream(stream)
-            statement.execute_update()
-
-    def close(self) -> None:
-        self._connection.close()
-        self._database.close()
-        self._folder.cleanup()
 
 
 def _path(url: str) -> Path:
@@ -693,13 +631,16 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _replacement(load: str) -> str:
-    return "_adaptive_new_" + hashlib.sha256(load.encode()).hexdigest()[:16]
-
-
 def _code(error: BaseException) -> int:
     """Return SQLite's primary result code, 0 if the error is not SQLite's."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+# --- the ledger ---
+
+
+def _replacement(load: str) -> str:
+    return "_adaptive_new_" + hashlib.sha256(load.encode()).hexdigest()[:16]
 
 
 def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
@@ -713,14 +654,31 @@ def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
     return joined
 
 
+def _has_ledger(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT 1 FROM main.sqlite_master WHERE name = '_adaptive_loads'").fetchone())
+
+
+def _done(db: sqlite3.Connection, load: str) -> bool:
+    found = db.execute("SELECT state FROM _adaptive_loads WHERE load = ?", [load]).fetchone()
+    return bool(found == ("done",))
+
+
 def _check_owner(db: sqlite3.Connection, load: str, owner: str, splits: Iterable[int]) -> None:
     found = dict(db.execute("SELECT split, owner FROM _adaptive_splits WHERE load = ?", [load]))
     if lost := sorted(split for split in splits if found.get(split) != owner):
         raise OwnershipLostError(f"load {load}: split {lost[0]} was taken over by another run, or is done")
 
 
-def _has_ledger(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT 1 FROM main.sqlite_master WHERE name = '_adaptive_loads'").fetchone())
+def _enter(db: sqlite3.Connection, receipt: Mapping[str, Any]) -> bool:
+    """Enter a receipt; False if it is there already."""
+    load, batch = receipt["load"], receipt["batch"]
+    if db.execute("SELECT 1 FROM _adaptive_ledger WHERE load = ? AND batch = ?", [load, batch]).fetchone():
+        return False
+    _check_owner(db, load, receipt["owner"], {segment[0] for segment in receipt["segments"]})
+    db.execute("DELETE FROM _adaptive_ledger WHERE load = ? AND batch = ?", [load, receipt["replaces"]])
+    row = [load, batch, json.dumps(list(map(list, receipt["segments"]))), receipt["rows"], _now()]
+    db.execute("INSERT INTO _adaptive_ledger VALUES (?, ?, ?, ?, '[]', ?)", row)
+    return True
 
 
 def _remembered(db: sqlite3.Connection, table: str) -> dict[str, pa.DataType]:
@@ -741,14 +699,13 @@ def _formed(
     form: Callable[[Any], object], values: Sequence[Any], first: int = 0, where: str = ""
 ) -> list[Any]:
     """Return the stored forms; raises BadValueError for the first value that has none."""
-    with suppress(*UNFIT):
-        return [None if value is None else form(value) for value in values]
-    for row, value in enumerate(values, first):
-        try:
-            value is None or form(value)
-        except UNFIT as error:
-            raise BadValueError(f"row {row}, {where}{error}", row) from error
-    raise AssertionError("a value failed once, then fitted")
+    formed: list[Any] = []
+    try:
+        formed.extend(None if value is None else form(value) for value in values)
+    except UNFIT as error:
+        row = first + len(formed)
+        raise BadValueError(f"row {row}, {where}{error}", row) from error
+    return formed
 
 
 def _plain(value: object) -> object:
@@ -767,10 +724,6 @@ def _text(value: str) -> str:
     _refuse("\0" in value, NUL)
     value.encode()  # raises for a lone surrogate
     return value
-
-
-def _has_nul(values: Iterable[str | None]) -> bool:
-    return "\0" in "".join(filter(None, values))
 
 
 def _float(value: float) -> float:
@@ -832,7 +785,7 @@ def _fixed(value: object, scale: int) -> str:
     return _decimal(number)
 
 
-# --- Arrow values to stored forms ---
+# --- Arrow tables ---
 
 
 @cache
@@ -842,6 +795,29 @@ def _arrow() -> tuple[Any, Any]:
     import pyarrow.compute
 
     return pyarrow, pyarrow.compute
+
+
+def _fill(path: str, rows: pa.Table) -> None:
+    """Make table `batch` of an empty SQLite file from int64, double, string and binary columns.
+
+    They are declared INTEGER, REAL, TEXT and BLOB: no value is converted here, by another version of
+    SQLite than the target's. A file of its own for each table is as fast as one that is kept.
+    """
+    import adbc_driver_sqlite  # its DBAPI layer takes 0.5 s to import, this 0.04 s
+    from adbc_driver_manager import AdbcConnection, AdbcStatement, ArrowArrayStreamHandle
+
+    with adbc_driver_sqlite.connect(path) as database, AdbcConnection(database) as connection:
+        # Nothing here has to survive a crash. Pages of 64 KB take a third of the system time of 4 KB.
+        for pragma in ("page_size=65536", "journal_mode=OFF", "synchronous=OFF"):
+            with AdbcStatement(connection) as statement:
+                statement.set_sql_query(f"PRAGMA {pragma}")
+                statement.execute_update()
+        with AdbcStatement(connection) as statement:
+            stream = ArrowArrayStreamHandle()
+            rows.to_reader()._export_to_c(stream.address)
+            statement.set_options(**{"adbc.ingest.target_table": "batch"})
+            statement.bind_stream(stream)
+            statement.execute_update()
 
 
 def _is(kind: pa.DataType, words: str) -> bool:
@@ -933,8 +909,9 @@ def _unrounded(column: Any) -> Any:
     """Refuse digits that a column of INTEGER or NUMERIC affinity would round."""
     if _is(column.type, "string"):
         pc = _arrow()[1]
-        long = pc.greater(pc.binary_length(column), 4)  # 1e999 is the shortest that fails
-        for row in pc.indices_nonzero(long.fill_null(False)).to_pylist():
+        # Only these can fail, and 1,000,000 values in Python take 10 s.
+        suspects = pc.match_substring_regex(column, f"[eE]|.{{{EXACT_DIGITS + 1}}}")
+        for row in pc.indices_nonzero(suspects.fill_null(False)).to_pylist():
             _formed(_exact, [column[row].as_py()], row)
     return column
 

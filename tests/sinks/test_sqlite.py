@@ -562,6 +562,42 @@ def test_a_row_without_its_parent_is_rejected_at_once_or_before_the_commit(url: 
         assert not sink.doomed
 
 
+@pytest.mark.parametrize("arrow", [False, True])
+def test_after_a_deferred_key_failed_at_commit_the_next_attempt_names_the_row(url: str, arrow: bool) -> None:
+    script(
+        url,
+        "CREATE TABLE p (a, b, PRIMARY KEY (a, b)); INSERT INTO p VALUES (1, 'x');"
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a, b,"
+        " FOREIGN KEY (a, b) REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+    )
+    orphan = {"id": 600, "a": 1, "b": "y"}
+    rows = [
+        *({"id": number, "a": 1, "b": "x"} for number in range(600)),
+        orphan,
+        {"id": 601, "a": 2, "b": None},
+    ]
+    with SqliteSink(url, table="t") as sink:
+        write: Any = sink.write_arrow if arrow else sink.write
+        form: Any = pa.Table.from_pylist if arrow else list
+        sink.begin()
+        write(form(rows))
+        with pytest.raises(sqlite3.IntegrityError):
+            sink.commit()
+        sink.rollback()
+        sink.begin()
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY") as caught:
+            write(form(rows))
+        assert (sink.classify(caught.value), sink.hint(caught.value), sink.doomed) == ("reject", 600, False)
+        write(form(rows[:600]))
+        write(form(rows[601:]))
+        sink.commit()
+        sink.begin()
+        sink.write([{"id": 700, "a": 3, "b": "z"}])  # deferred again: the parent comes later
+        sink._connection().execute("INSERT INTO p VALUES (3, 'z')")
+        sink.commit()
+    assert query(url, "SELECT count(*), max(id) FROM t") == [(602, 700)]
+
+
 def test_writing_without_begin_is_a_clear_error(url: str) -> None:
     with SqliteSink(url, table="t") as sink, pytest.raises(sqlite3.ProgrammingError, match="begin"):
         sink.write([{"a": 1}])
