@@ -45,8 +45,6 @@ BUSY_SECONDS = 30.0  # wait for another writer; a batch holds the lock for well 
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 NAME = r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|'(?:[^']|'')*'|[^\s("'`\[]+)"""
-NUL = "text holds a NUL character, where most readers of SQLite stop"
-NAN = "NaN would be stored as NULL"
 UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)  # what a form raises
 LEDGER = (
     "CREATE TABLE IF NOT EXISTS _adaptive_loads (load TEXT PRIMARY KEY, fingerprint TEXT, source TEXT,"
@@ -59,7 +57,7 @@ LEDGER = (
 )
 # A column is the rowid's other name, which SQLite fills, if it is the INTEGER key and has no index.
 COLUMNS = """
-    SELECT name, upper(type), "notnull", dflt_value IS NOT NULL OR pk AND upper(type) = 'INTEGER'
+    SELECT name, upper(type), NOT ("notnull" OR pk), dflt_value IS NOT NULL OR pk AND upper(type) = 'INTEGER'
         AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE origin = 'pk'), pk
     FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 0"""
 FOREIGN_KEYS = """
@@ -69,7 +67,15 @@ FOREIGN_KEYS = """
 RETRY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_SCHEMA}
 REJECT = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
 RIGHTS = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
-AFFINITIES = (("INT", "INTEGER"), ("CHAR|CLOB|TEXT", "TEXT"), ("BLOB|^$", "BLOB"), ("REAL|FLOA|DOUB", "REAL"))
+# Affinities by https://sqlite.org/datatype3.html, section 3.1, and the Arrow type for a column that somebody
+# else declared. Text wherever its form is theirs: a bare NUMERIC loses no digit before `write` can refuse it.
+AFFINITIES = (
+    (".*INT", ("INTEGER", "int64")), (".*(CHAR|CLOB|TEXT)", ("TEXT", "string")),
+    (".*BLOB", ("BLOB", "binary")), ("$", ("BLOB", "string")), (".*(REAL|FLOA|DOUB)", ("REAL", "double")),
+    ("BOOL", ("NUMERIC", "bool")), ("DATE$", ("NUMERIC", "date32")), ("", ("NUMERIC", "string")),
+)  # fmt: skip
+ROUNDING = ("NUMERIC", "INTEGER")
+MODES = ("append", "ignore", "upsert", "replace")
 
 
 class OwnershipLostError(Exception):
@@ -87,14 +93,14 @@ class BadValueError(ValueError):
 class _Column(NamedTuple):
     name: str
     declared: str
-    not_null: bool
-    default: bool
+    nullable: int
+    default: int
     key: int  # place in the primary key, from 1; 0 for none
 
     @property
     def affinity(self) -> str:
-        """Return the affinity by the rules of https://sqlite.org/datatype3.html, section 3.1."""
-        return next((name for words, name in AFFINITIES if re.search(words, self.declared)), "NUMERIC")
+        """Return the affinity, which decides what SQLite converts."""
+        return str(_first(AFFINITIES, self.declared)[0])
 
 
 class SqliteSink:
@@ -108,9 +114,7 @@ class SqliteSink:
     keys are enforced: a row without its parent is a bad row.
     """
 
-    capabilities: frozenset[
-        Literal["append", "ignore", "upsert", "replace", "arrow", "transactional", "create"]
-    ] = frozenset({"append", "ignore", "upsert", "replace", "arrow", "transactional", "create"})
+    capabilities: frozenset[Any] = frozenset({*MODES, "arrow", "transactional", "create"})
     max_rows: int | None = None
     max_bytes: int | None = None
     max_writers: int | None = 1  # SQLite has one write lock per file
@@ -124,7 +128,7 @@ class SqliteSink:
         with a unique index, default the primary key; `table` may be in double quotes, a dot is part of the
         name (there is one schema); mode `replace` needs `prepare` and `finish`.
         """
-        if mode not in self.capabilities - {"arrow", "transactional", "create"}:
+        if mode not in MODES:
             raise ValueError(f"unknown mode {mode!r}")
         if table and re.fullmatch(r'"(?:[^"]|"")+"', table):
             table = table[1:-1].replace('""', '"')
@@ -214,8 +218,9 @@ class SqliteSink:
                 raise PermissionError(f"{self.path} and its folder must be writable: {error}") from error
             raise
         return [
-            (c.name, self._types.get(c.name) or _foreign_type(c), not (c.not_null or c.key), bool(c.default),
-             c.key > 0, None) for c in self._columns
+            (c.name, self._types.get(c.name) or _foreign_type(c.declared), bool(c.nullable), bool(c.default),
+             c.key > 0, None)
+            for c in self._columns
         ]  # fmt: skip
 
     def _create(self, db: sqlite3.Connection, schema: pa.Schema | None) -> bytes:
@@ -540,15 +545,12 @@ class SqliteSink:
 
     def _stored(self, name: str, values: list[Any], first: int) -> list[Any]:
         """Return a column of Python values in their stored forms."""
-        affinity, kinds = self._affinity(name), set(map(type, values)) - {type(None)}
-        scale = getattr(self._types.get(name), "scale", None) if affinity == "TEXT" else None
-        form: Callable[[Any], object] = _exact if affinity in ("NUMERIC", "INTEGER") else _plain
-        if scale is not None:
+        affinity, scale = self._affinity(name), getattr(self._types.get(name), "scale", None)
+        form: Callable[[Any], object] = _exact if affinity in ROUNDING else _plain
+        if affinity == "TEXT" and scale is not None:
             form = partial(_fixed, scale=scale)
-        elif kinds <= {int, bytes}:
+        elif set(map(type, values)) <= {int, bytes, type(None)}:
             return values
-        elif form is _plain and len(kinds) == 1:
-            form = FORMS.get(kinds.pop(), _plain)
         return _formed(form, values, first, f"column {name}: ")
 
     def _storable(self, rows: pa.Table) -> pa.Table:
@@ -557,8 +559,10 @@ class SqliteSink:
         columns = []
         for name, column in zip(rows.column_names, rows.columns, strict=True):
             try:
-                form = _arrow_form(column)
-                columns.append(_unrounded(form) if self._affinity(name) in ("NUMERIC", "INTEGER") else form)
+                normal = column.cast(_normal(column.type))
+                form = _first(ARROW_FORMS, normal.type)(normal)
+                exact = form.type != "string" or self._affinity(name) not in ROUNDING
+                columns.append(form if exact else _unrounded(form))
             except (BadValueError, pa.ArrowException) as error:
                 raise BadValueError(f"column {name}: {error}", getattr(error, "index", None)) from error
         return pa.table(columns, names=rows.column_names)
@@ -567,8 +571,8 @@ class SqliteSink:
 
     def hint(self, error: BaseException) -> int | None:
         """Return the index of the row that caused the error of a write."""
-        index = getattr(error, "index", None)
-        return index if isinstance(index, int) else None
+        found: int | None = getattr(error, "index", None)
+        return found
 
     def classify(self, error: BaseException) -> Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]:
         """Say what an error means, by SQLite's result code (https://sqlite.org/rescode.html).
@@ -715,24 +719,22 @@ def _plain(value: object) -> object:
     return form(value)
 
 
-def _refuse(bad: bool, reason: str) -> None:
-    if bad:
-        raise ValueError(reason)
-
-
 def _text(value: str) -> str:
-    _refuse("\0" in value, NUL)
+    if "\0" in value:
+        raise ValueError("text holds a NUL character, where most readers of SQLite stop")
     value.encode()  # raises for a lone surrogate
     return value
 
 
 def _float(value: float) -> float:
-    _refuse(value != value, NAN)
+    if value != value:
+        raise ValueError("NaN would be stored as NULL")
     return value
 
 
 def _decimal(value: Decimal) -> str:
-    _refuse(not value.is_finite(), f"{value} is no number")
+    if not value.is_finite():
+        raise ValueError(f"{value} is no number")
     return format(value, "f")
 
 
@@ -757,10 +759,10 @@ FORMS: dict[type, Callable[[Any], object]] = {
 def _exact(value: object) -> object:
     """Return the stored form for a column whose affinity, INTEGER or NUMERIC, may round digits."""
     stored = _plain(value)
-    rounded = isinstance(stored, str) and _rounded(stored)
-    _refuse(
-        rounded, f"{stored!r} has more than {EXACT_DIGITS} digits, which a numeric column rounds; use TEXT"
-    )
+    if isinstance(stored, str) and _rounded(stored):
+        raise ValueError(
+            f"{stored!r} has more digits than the {EXACT_DIGITS} a numeric column keeps; use TEXT"
+        )
     return stored
 
 
@@ -820,34 +822,25 @@ def _fill(path: str, rows: pa.Table) -> None:
             statement.execute_update()
 
 
-def _is(kind: pa.DataType, words: str) -> bool:
-    types = _arrow()[0].types
-    return any(getattr(types, f"is_{word}")(kind) for word in words.split())
-
-
-def _arrow_form(column: pa.ChunkedArray) -> Any:
-    """Return a column as int64, double, string or binary; raises BadValueError or ArrowInvalid."""
-    form = next((form for words, form in ARROW_FORMS if _is(column.type, words)), _python_text)
-    return form(column)
-
-
-def _refuse_any(column: Any, bad: Any, reason: str) -> Any:
-    index = _arrow()[1].index(bad, True).as_py()
-    if index >= 0:
-        raise BadValueError(f"row {index}: {reason}", index)
+def _checked(column: Any, suspects: Any, form: Callable[[Any], object]) -> Any:
+    """Return the column; raises BadValueError for the first suspect that `form` refuses."""
+    for row in _arrow()[1].indices_nonzero(suspects.fill_null(False)).to_pylist():
+        _formed(form, [column[row].as_py()], row)
     return column
 
 
-def _arrow_float(column: Any) -> Any:
-    return _refuse_any(column, _arrow()[1].is_nan(column), NAN).cast("double")
+def _unrounded(column: Any) -> Any:
+    """Refuse digits that a column of INTEGER or NUMERIC affinity would round."""
+    # Only long texts and exponents can fail; 1,000,000 values in Python take 10 s.
+    suspicious = f"[eE]|.{{{EXACT_DIGITS + 1}}}"
+    return _checked(column, _arrow()[1].match_substring_regex(column, suspicious), _exact)
 
 
-def _arrow_text(column: Any) -> Any:
-    text = column.cast("string")
+def _arrow_text(text: Any) -> Any:
     # Looking through the bytes takes 0.02 s for 1,000,000 notes, match_substring 0.12 s.
-    if any(b"\0" in _text_bytes(chunk) for chunk in text.chunks):
-        _refuse_any(text, _arrow()[1].match_substring(text, "\0"), NUL)
-    return text
+    if not any(b"\0" in _text_bytes(chunk) for chunk in text.chunks):
+        return text
+    return _checked(text, _arrow()[1].match_substring(text, "\0"), _text)
 
 
 def _text_bytes(chunk: Any) -> bytes:
@@ -856,34 +849,22 @@ def _text_bytes(chunk: Any) -> bytes:
     return bytes(memoryview(characters)[bounds[0] : bounds[len(chunk)]]) if characters and len(chunk) else b""
 
 
-def _in_calendar(column: Any, days: Any) -> Any:
+def _arrow_date(days: Any) -> Any:
     """Refuse years before 1 and after 9999, which have no ISO text of fixed width."""
-    pc = _arrow()[1]
-    number = days.cast("int32")
-    bad = pc.or_(pc.less(number, -719162), pc.greater(number, 2932896))
-    return _refuse_any(column, bad, "the year is not within 1 and 9999")
+    pc, number = _arrow()[1], days.cast("int32")
+    row = pc.index(pc.or_(pc.less(number, -719162), pc.greater(number, 2932896)), True).as_py()
+    if row >= 0:
+        raise BadValueError(f"row {row}: the year is not within 1 and 9999", row)
+    return days.cast("string")
 
 
-def _arrow_date(column: Any) -> Any:
-    days = column.cast("date32")
-    return _in_calendar(days, days).cast("string")
-
-
-def _arrow_timestamp(column: Any) -> Any:
+def _arrow_timestamp(moments: Any) -> Any:
     # Arrow's own text with bytes replaced; pc.strftime takes 2.1 s for 1,000,000 values, this 0.2 s.
-    pc, zone = _arrow()[1], column.type.tz
-    moments = column.cast(_normal(column.type)).cast("timestamp[us]")
-    text = _in_calendar(moments, moments.cast("date32", safe=False)).cast("string").cast("binary")
-    text = pc.binary_replace_slice(text, 10, 11, b"T")
+    pc, zone = _arrow()[1], moments.type.tz
+    moments = moments.cast("timestamp[us]")
+    _arrow_date(moments.cast("date32", safe=False))
+    text = pc.binary_replace_slice(moments.cast("string").cast("binary"), 10, 11, b"T")
     return (pc.binary_replace_slice(text, 26, 26, b"+00:00") if zone else text).cast("string")
-
-
-def _arrow_decimal(column: Any) -> Any:
-    text = column.cast("string")
-    if 0 <= column.type.scale <= 6:
-        return text
-    pc = _arrow()[1]  # below 0.000001 Arrow writes 1E-8
-    return _python_text(column) if pc.any(pc.match_substring(text, "E")).as_py() else text
 
 
 def _python_text(column: Any) -> Any:
@@ -891,75 +872,57 @@ def _python_text(column: Any) -> Any:
     return pa.chunked_array([pa.array(_formed(_plain, column.to_pylist()), pa.string())])
 
 
+# By the name of the normal type. Decimals of more places Arrow writes as 1E-8; what is not here is JSON.
 ARROW_FORMS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("dictionary", lambda column: _arrow_form(column.cast(column.type.value_type))),
-    ("boolean integer", lambda column: column.cast("int64")),
-    ("floating", _arrow_float),
-    ("decimal", _arrow_decimal),
+    ("int64|binary", lambda column: column),
+    ("bool", lambda column: column.cast("int64")),
+    ("double", lambda column: _checked(column, _arrow()[1].is_nan(column), _float)),
+    ("string", _arrow_text),
     ("timestamp", _arrow_timestamp),
-    ("date", _arrow_date),
-    ("time", lambda column: column.cast("time64[us]").cast("string")),
-    ("string large_string string_view", _arrow_text),
-    ("null", lambda column: column.cast("string")),
-    ("binary large_binary binary_view fixed_size_binary", lambda column: column.cast("binary")),
+    ("date32", _arrow_date),
+    (r"time64|decimal.*, [0-6]\)", lambda column: column.cast("string")),
+    ("", _python_text),
 )
-
-
-def _unrounded(column: Any) -> Any:
-    """Refuse digits that a column of INTEGER or NUMERIC affinity would round."""
-    if _is(column.type, "string"):
-        pc = _arrow()[1]
-        # Only these can fail, and 1,000,000 values in Python take 10 s.
-        suspects = pc.match_substring_regex(column, f"[eE]|.{{{EXACT_DIGITS + 1}}}")
-        for row in pc.indices_nonzero(suspects.fill_null(False)).to_pylist():
-            _formed(_exact, [column[row].as_py()], row)
-    return column
 
 
 # --- types ---
 
 NORMAL = (
-    ("integer", "int64"), ("floating", "double"), ("date", "date32"),
-    ("null large_string string_view", "string"), ("large_binary binary_view fixed_size_binary", "binary"),
+    ("u?int", "int64"), ("halffloat|float", "double"), ("date", "date32"), ("time(32|64)", "time64[us]"),
+    ("null|large_string|string_view", "string"), ("large_binary|binary_view|fixed_size_binary", "binary"),
 )  # fmt: skip
-DECLARED = (("boolean integer", "INTEGER"), ("floating", "REAL"), ("binary", "BLOB"))
-FOREIGN = {"INTEGER": "int64", "REAL": "double", "BLOB": "binary", "TEXT": "string"}
+DECLARED = (("bool|int64", "INTEGER"), ("double", "REAL"), ("binary", "BLOB"), ("", "TEXT"))
+
+
+def _first(table: Iterable[tuple[str, Any]], word: object) -> Any:
+    """Return what a table has for the first pattern that the word begins with."""
+    return next((found for pattern, found in table if re.match(pattern, str(word))), None)
 
 
 def _normal(kind: pa.DataType) -> Any:
     """Return the type that a column made for `kind` is described with."""
     pa, _ = _arrow()
-    if _is(kind, "dictionary"):
+    if pa.types.is_dictionary(kind):
         return _normal(kind.value_type)
-    if _is(kind, "uint64"):
+    if pa.types.is_uint64(kind):
         return pa.decimal128(20, 0)
-    if _is(kind, "timestamp"):
+    if pa.types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz and "UTC")
-    alias = next((alias for words, alias in NORMAL if _is(kind, words)), None)
+    alias = _first(NORMAL, kind)
     return pa.type_for_alias(alias) if alias else kind
 
 
 def _declared(kind: pa.DataType) -> str:
     """Return the declared type of a column made for an Arrow type."""
     kind = _normal(kind)
-    if _is(kind, "decimal") and kind.precision <= EXACT_DIGITS:
-        return f"NUMERIC({kind.precision},{kind.scale})"
-    return next((declared for words, declared in DECLARED if _is(kind, words)), "TEXT")
+    small = str(kind).startswith("decimal") and kind.precision <= EXACT_DIGITS
+    return f"NUMERIC({kind.precision},{kind.scale})" if small else _first(DECLARED, kind)
 
 
-def _foreign_type(column: _Column) -> Any:
-    """Return the Arrow type for a column somebody else declared; text wherever its form is theirs.
-
-    A bare NUMERIC takes text, too: no digit is lost before `write` can refuse it.
-    """
+def _foreign_type(declared: str) -> Any:
+    """Return the Arrow type for a column somebody else declared."""
     pa, _ = _arrow()
-    if not column.declared or column.affinity in FOREIGN:
-        return pa.type_for_alias(FOREIGN[column.affinity] if column.declared else "string")
-    if column.declared.startswith("BOOL"):
-        return pa.bool_()
-    if column.declared == "DATE":
-        return pa.date32()
-    sized = re.fullmatch(r"(?:DECIMAL|NUMERIC)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", column.declared)
+    sized = re.fullmatch(r"(?:DECIMAL|NUMERIC)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", declared)
     if sized and 0 < int(sized[1]) <= EXACT_DIGITS:
         return pa.decimal128(int(sized[1]), int(sized[2] or 0))
-    return pa.string()
+    return pa.type_for_alias(_first(AFFINITIES, declared)[1])
