@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time
 from hashlib import sha256
 from operator import itemgetter
@@ -39,10 +39,13 @@ try:
     from pgpq import ArrowToPostgresBinaryEncoder as BinaryEncoder
     from pgpq.encoders import StringEncoderBuilder
     from pgpq.schema import Jsonb as JsonbType
+
+    TEXTS = pa.string(), pa.large_string(), pa.string_view()
+    BYTES = pa.binary(), pa.large_binary(), pa.binary_view()
 except ImportError:  # then there are only rows
     pa = None
 
-Rows: TypeAlias = Sequence[Mapping[str, Any]]
+Values: TypeAlias = Sequence[object] | Mapping[str, object]
 Feed: TypeAlias = Callable[[psycopg.Copy], None]
 Verdict: TypeAlias = Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]
 
@@ -86,7 +89,7 @@ STRING_TYPES = {"text", "varchar", "bpchar", "name", "enum", "json", "jsonb"}
 PIECE_ROWS, PIECE_BYTES = 16_384, 8_000_000
 
 LOCATE = """
-    SELECT coalesce(n.nspname, %s, current_schema()), coalesce(c.relname, %s), coalesce(c.oid, 0)
+    SELECT coalesce(n.nspname, %s, current_schema(), 'public'), coalesce(c.relname, %s), coalesce(c.oid, 0)
     FROM (SELECT to_regclass(%s) AS oid) t LEFT JOIN pg_class c ON c.oid = t.oid
         LEFT JOIN pg_namespace n ON n.oid = c.relnamespace"""
 CATALOGUE = """
@@ -95,7 +98,9 @@ CATALOGUE = """
         greatest(atttypmod, t.typtypmod), NOT (attnotnull OR t.typnotnull),
         atthasdef OR attidentity <> '' OR t.typdefault IS NOT NULL, attidentity = 'a',
         EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary
-            AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1]))
+            AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1])),
+        CASE WHEN base.typname IN ('varchar', 'bpchar') THEN nullif(greatest(atttypmod, t.typtypmod), -1) - 4
+            WHEN base.typname = 'name' THEN 63 WHEN base.typname = 'char' THEN 1 END
     FROM pg_attribute JOIN pg_type t ON t.oid = atttypid
         JOIN pg_type base ON base.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
     WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"""
@@ -135,16 +140,20 @@ RECEIPT = """
         ON CONFLICT DO NOTHING RETURNING 1
     ) SELECT (SELECT count(*) FROM owned) = cardinality(%(splits)s::int[]),
         EXISTS (SELECT FROM receipt)"""
+CORRECTION = "UPDATE {ledger} SET rejected = %s, rows = coalesce(%s, rows) WHERE load = %s AND batch = %s"
 LOADS = """
     SELECT load, fingerprint, source, mapping, target, mode, state,
         coalesce(rows, (SELECT sum(rows) FROM {ledger} r WHERE r.load = l.load), 0)::bigint AS rows,
         coalesce(rejected, (SELECT sum(jsonb_array_length(rejected)) FROM {ledger} r
             WHERE r.load = l.load), 0)::bigint AS rejected, started_at, finished_at
-    FROM {loads} l WHERE target = %s OR %s::text IS NULL"""
+    FROM {loads} l"""
 DONE = """
     UPDATE {loads} SET state = 'done', finished_at = now(), (rows, rejected) = (
         SELECT coalesce(sum(rows), 0), coalesce(sum(jsonb_array_length(rejected)), 0)
         FROM {ledger} WHERE load = %(load)s) WHERE load = %(load)s"""
+STAGING = """
+    CREATE TABLE {staging} (LIKE {target} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS
+        INCLUDING INDEXES INCLUDING STORAGE)"""
 # What LIKE leaves out of the staging table of `replace`: the target's own number sequences (with others it
 # would use numbers again) and foreign keys.
 STAGING_EXTRAS = """
@@ -215,13 +224,7 @@ class Column(NamedTuple):
     filled: bool
     generated: bool
     key: bool
-
-    @property
-    def max_length(self) -> int | None:
-        """Return the longest text it takes, in characters."""
-        if self.type in ("varchar", "bpchar") and self.modifier >= 0:
-            return self.modifier - 4
-        return {"name": 63, "char": 1}.get(self.type)
+    max_length: int | None
 
     def arrow(self) -> pa.DataType | None:
         """Return the Arrow type whose binary form is known to arrive unchanged, if there is one."""
@@ -253,13 +256,18 @@ class Table(NamedTuple):
     def __str__(self) -> str:
         return sql.Identifier(self.schema, self.name).as_string()
 
-    def ledger(self) -> dict[str, sql.Identifier]:
-        """Return the names of the ledger beside it."""
-        return {word: sql.Identifier(self.schema, f"_adaptive_{word}") for word in LEDGER_TABLES}
+    def beside(self, name: str) -> sql.Identifier:
+        """Return a table in the same schema."""
+        return sql.Identifier(self.schema, name)
+
+    def names(self) -> dict[str, sql.Identifier]:
+        """Return what the words in our statements stand for: the table, and the ledger beside it."""
+        ledger = {word: self.beside(f"_adaptive_{word}") for word in LEDGER_TABLES}
+        return {"target": self.beside(self.name), **ledger}
 
     def staging(self, load: str) -> str:
-        """Return the name of the table that holds a load's rows until `replace` swaps them in."""
-        return f"_adaptive_replace_{_digest(str(self))}_{_digest(load)}"
+        """Return the table that holds a load's rows until `replace` swaps them in; "": its prefix."""
+        return f"_adaptive_replace_{_digest(str(self))}_{_digest(load) if load else ''}"
 
 
 class PostgresSink:
@@ -289,8 +297,8 @@ class PostgresSink:
         self._link: psycopg.Connection[Any] | None = None
         self._known: Table | None = None
         self._receipt: tuple[str, str] | None = None
-        self._destination: tuple[str, ...] = ()  # where COPY writes; empty outside a transaction
-        self._copied = ""  # the name the server calls it by in its errors
+        self._destination: tuple[str, ...] = ()  # where the rows go; empty outside a transaction
+        self._copied = ""  # the table that COPY wrote to, as the server's errors name it
         self._dirty = False  # something was written since the savepoint
         self._staged = False  # rows of this transaction are in the staging table of a merge
         self._collided = False  # a key was there already: from now on COPY and merge
@@ -342,10 +350,12 @@ class PostgresSink:
                 raise LookupError(f"table {table} does not exist; create it first (or load with --create)")
             if missing := self._missing_rights(table):
                 raise PermissionError(f"rights are missing on {table}; run: {'; '.join(missing)}")
-            with self._locked(Table(table.schema, "_adaptive_ledger")):
+            with self._connection.transaction():
+                self._lock(f"{table.schema} ledger")
                 if not self._has_ledger(table):
                     self._run(LEDGER)
-            with self._locked(table):
+            with self._connection.transaction():
+                self._lock(str(table))
                 if not self._locate().oid and schema is not None:
                     self._create(schema)
                 self._start(load)
@@ -362,15 +372,15 @@ class PostgresSink:
         table = self._locate() if self._path else None
         if table and not table.oid:
             return []
-        target, schema = (str(table), table.schema) if table else (None, None)
-        ledgers = """SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-            WHERE relname = '_adaptive_loads' AND relkind = 'r' AND has_table_privilege(c.oid, 'SELECT')
-            AND (nspname = %s OR %s::text IS NULL)"""
+        readable = """SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relname = '_adaptive_loads' AND relkind = 'r' AND has_table_privilege(c.oid, 'SELECT')"""
         found: list[dict[str, Any]] = []
-        for (name,) in self._run(ledgers, [schema, schema]).fetchall():
-            query = sql.SQL(LOADS).format(**Table(name, "").ledger())
-            found += self._connection.cursor(row_factory=dict_row).execute(query, [target, target])
-        return sorted(found, key=lambda row: (row["started_at"], row["load"]))
+        for (schema,) in self._run(readable).fetchall():
+            if table is None or schema == table.schema:
+                query = sql.SQL(LOADS).format(**Table(schema, "").names())
+                found += self._connection.cursor(row_factory=dict_row).execute(query)
+        chosen = (row for row in found if table is None or row["target"] == str(table))
+        return sorted(chosen, key=lambda row: (row["started_at"], row["load"]))
 
     def empty(self) -> bool:
         """Return whether the table has no rows; a missing one has none."""
@@ -383,10 +393,7 @@ class PostgresSink:
         return self._run("SELECT segments, rows, rejected FROM {ledger} WHERE load = %s", [load]).fetchall()
 
     def finish(self, load: Mapping[str, Any]) -> None:
-        """End a load in one transaction: swap `replace` in, compact the receipts, mark it done.
-
-        Repeating it is fine. Raises OwnershipLostError.
-        """
+        """Swap `replace` in, compact the receipts and mark the load done. Raises OwnershipLostError."""
         name = load["load"]
         with self._connection.transaction():
             state = self._run("SELECT state FROM {loads} WHERE load = %s FOR UPDATE", [name]).fetchone()
@@ -397,7 +404,7 @@ class PostgresSink:
                 raise OwnershipLostError(f"load {name} was taken over by another run")
             if self._mode == "replace":
                 columns = _list(column.name for column in self._table.columns)
-                self._run(SWAP, staging=self._beside(self._table.staging(name)), columns=columns)
+                self._run(SWAP, staging=self._table.beside(self._table.staging(name)), columns=columns)
             self._run(DONE, {"load": name})
             self._run("DELETE FROM {ledger} WHERE load = %s AND rejected = '[]'", [name])
             # Without its splits a late batch of this very run finds no owner, and so is refused as well.
@@ -413,7 +420,7 @@ class PostgresSink:
             found.append(f"table {table} {'exists' if table.oid else 'does not exist'}")
             found += [f"a right is missing: {grant}" for grant in self._missing_rights(table)]
             if not self._has_ledger(table):
-                ddl = sql.SQL(LEDGER).format(**table.ledger()).as_string()
+                ddl = sql.SQL(LEDGER).format(**table.names()).as_string()
                 found.append(f"the ledger will be created by the first load, or beforehand: {ddl}")
         return found
 
@@ -422,29 +429,34 @@ class PostgresSink:
     def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
         """Open a transaction whose first statement is the receipt; False if it is already committed.
 
-        Raises OwnershipLostError if another run has taken over one of its splits, ValueError if
-        mode replace has no receipt, and so no load that would end it.
+        Raises OwnershipLostError if another run has the splits now, ValueError for replace without a load.
         """
-        replaces = self._mode == "replace"
-        if replaces and receipt is None:
-            raise ValueError("mode replace needs a load: prepare it, begin with receipts, finish it")
-        table, self.doomed, self._dirty, self._staged = self._table, False, False, False
+        table, name, answer = self._table, self._table.name, None
+        if self._mode == "replace":
+            if receipt is None:
+                raise ValueError("mode replace needs a load: prepare it, begin with receipts, finish it")
+            name = table.staging(receipt["load"])
         try:
-            owned, inserted = self._begin(receipt)
+            with self._connection.pipeline():  # one round trip
+                self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
+                if self._immediate:
+                    self._run("SET CONSTRAINTS ALL IMMEDIATE")
+                if receipt:
+                    segments = [list(segment) for segment in receipt["segments"]]
+                    splits = sorted({split for split, _, _ in segments})
+                    answer = self._run(RECEIPT, {**receipt, "segments": Jsonb(segments), "splits": splits})
+                self._run("SAVEPOINT adaptive")
+            owned, inserted = (answer and answer.fetchone()) or (True, True)
         except BaseException:
             self.rollback()
             raise
-        self._destination = (
-            table.schema,
-            table.staging(receipt["load"]) if replaces and receipt else table.name,
-        )
+        self._destination, self._dirty, self._staged = (table.schema, name), False, False
         self._receipt = (receipt["load"], receipt["batch"]) if receipt else None
-        if owned and inserted:
-            return True
-        self.rollback()
+        if not (owned and inserted):
+            self.rollback()
         if not owned:
             raise OwnershipLostError("the load was taken over by another run")
-        return False
+        return bool(inserted)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
         """Write mappings of column to value, all or nothing; a key that a row lacks is NULL.
@@ -488,11 +500,8 @@ class PostgresSink:
             with self._connection.pipeline():
                 self._run("SET CONSTRAINTS ALL IMMEDIATE")
                 if self._receipt and (rejected or rows is not None):
-                    self._run(
-                        """UPDATE {ledger} SET rejected = %s, rows = coalesce(%s, rows)
-                        WHERE load = %s AND batch = %s""",
-                        [Jsonb([list(position) for position in rejected]), rows, *self._receipt],
-                    )
+                    positions = Jsonb([list(position) for position in rejected])
+                    self._run(CORRECTION, [positions, rows, *self._receipt])
                 self._run("COMMIT")
         except BaseException as error:
             self.doomed, self._immediate = True, self.classify(error) == "reject"
@@ -547,8 +556,6 @@ class PostgresSink:
         schema = self._path[0] if len(self._path) == 2 else None
         quoted = sql.Identifier(*self._path).as_string()
         found = Table(*self._run(LOCATE, [schema, self._path[-1], quoted]).fetchone())  # type: ignore[misc]
-        if found.schema is None:
-            raise LookupError("search_path names no schema that exists; say schema.table")
         if found.oid:
             columns = tuple(map(Column._make, self._run(CATALOGUE, [found.oid])))
             key = self._key or tuple(column.name for column in columns if column.key)
@@ -560,77 +567,63 @@ class PostgresSink:
         return found
 
     def _columns(self, names: Sequence[str]) -> list[Column]:
-        """Return the columns of these names. Raises LookupError if one does not exist or the key lacks."""
+        """Return the columns to write to.
+
+        Raises RuntimeError outside a transaction, LookupError if one does not exist or the key is missing.
+        """
+        if not self._destination:
+            raise RuntimeError("begin a transaction before writing")
         known = {column.name: column for column in self._table.columns}
-        if unknown := [name for name in names if name not in known]:
-            has = ", ".join(known)
-            raise LookupError(f"{self._table} has no column {unknown[0]!r} to write to; it has {has}")
-        if self._merges and (missing := set(self._table.key) - set(names)):
-            lacks = ", ".join(sorted(missing))
-            raise LookupError(f"mode {self._mode} needs the key in every row; missing: {lacks}")
+        for name in names:
+            if name not in known:
+                raise LookupError(
+                    f"{self._table} has no column {name!r} to write to; it has {', '.join(known)}"
+                )
+        if self._merges and (missing := sorted({*self._table.key}.difference(names))):
+            raise LookupError(f"mode {self._mode} needs the key in every row; missing: {', '.join(missing)}")
         return [known[name] for name in names]
 
-    def _run(
-        self,
-        query: LiteralString,
-        values: Sequence[object] | Mapping[str, object] = (),
-        **names: sql.Composable,
-    ) -> psycopg.Cursor[Any]:
+    def _run(self, query: LiteralString, values: Values = (), **names: sql.Composable) -> psycopg.Cursor[Any]:
         """Execute a statement; {target} and the ledger's words stand for the quoted identifiers."""
         if "{" in query:
-            table = self._known or self._locate()
-            names |= {**table.ledger(), "target": sql.Identifier(table.schema, table.name)}
+            names |= (self._known or self._locate()).names()
         cursor: psycopg.Cursor[Any] = self._connection.execute(sql.SQL(query).format(**names), values or None)
         return cursor
 
-    def _beside(self, name: str) -> sql.Identifier:
-        return sql.Identifier(self._table.schema, name)
-
     # ---- ledger
 
-    @contextmanager
-    def _locked(self, table: Table) -> Iterator[None]:
-        """Open a transaction that holds the advisory lock of a table's name."""
-        with self._connection.transaction():
-            self._run("SELECT pg_advisory_xact_lock(hashtextextended('adaptive ' || %s, 0))", [str(table)])
-            yield
-
     def _has_ledger(self, table: Table) -> bool:
-        names = [name.as_string() for name in table.ledger().values()]
-        query = "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest(%s::text[]) name"
-        return self._run(query, [names]).fetchone() == (True,)
+        query = """SELECT count(to_regclass(format('%%I.%%I', %s::text, '_adaptive_' || word))) = 3
+            FROM unnest(%s::text[]) word"""
+        return self._run(query, [table.schema, list(LEDGER_TABLES)]).fetchone() == (True,)
+
+    def _lock(self, name: str) -> None:
+        self._run("SELECT pg_advisory_xact_lock(hashtextextended('adaptive ' || %s, 0))", [name])
 
     def _missing_rights(self, table: Table) -> list[str]:
         """Return the GRANT statements that this user lacks for a load."""
-        schema, database = (
-            sql.Identifier(n).as_string() for n in (table.schema, self._connection.info.dbname)
-        )
-        wanted = [("TABLE", str(table), right) for right in MODES[self._mode].split()]
-        for name in table.ledger().values():
-            wanted += [
-                ("TABLE", name.as_string(), right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
-            ]
+        target, *ledger = (name.as_string() for name in table.names().values())
+        wanted = [("TABLE", target, right) for right in MODES[self._mode].split()]
+        for name in ledger:
+            wanted += [("TABLE", name, right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")]
         if not table.oid or self._mode == "replace" or not self._has_ledger(table):
-            wanted.append(("SCHEMA", schema, "CREATE"))
+            wanted.append(("SCHEMA", sql.Identifier(table.schema).as_string(), "CREATE"))
         if self._merges:
-            wanted.append(("DATABASE", database, "TEMPORARY"))
-        return [grant for (grant,) in self._run(GRANTS, [list(part) for part in zip(*wanted, strict=True)])]
+            wanted.append(("DATABASE", sql.Identifier(self._connection.info.dbname).as_string(), "TEMPORARY"))
+        return [grant for (grant,) in self._run(GRANTS, list(map(list, zip(*wanted, strict=True))))]
 
     def _create(self, schema: pa.Schema) -> None:
         """Create the missing target, and forget what the ledger knows of an earlier one."""
-        parts = [
-            sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(_ddl_type(field.name, field.type)))
-            for field in schema
-        ]
+        parts = [sql.SQL("{} {}").format(sql.Identifier(f.name), sql.SQL(_ddl_type(f))) for f in schema]
         if self._key:
             parts.append(sql.SQL("PRIMARY KEY ({})").format(_list(self._key)))
         self._run("CREATE TABLE {target} ({parts})", parts=sql.SQL(", ").join(parts))
+        table = self._locate()
         forget: LiteralString = (
             "DELETE FROM {rows} WHERE load IN (SELECT load FROM {loads} WHERE target = %s)"
         )
-        table = self._locate()
-        for rows in table.ledger().values():  # the loads come last: they tell which
-            self._run(forget, [str(table)], rows=rows)
+        for word in LEDGER_TABLES:  # the loads come last: they tell which
+            self._run(forget, [str(table)], rows=table.names()[word])
 
     def _start(self, load: Mapping[str, Any]) -> None:
         """Register the load and take its splits over; wait for transactions of the earlier owner."""
@@ -654,7 +647,7 @@ class PostgresSink:
     def _stage(self, load: str) -> None:
         """Make the staging table of a load, or keep that of a resumed one; drop those of ended loads.
 
-        It refuses what the target will refuse. Raises ValueError if swapping it in would touch others.
+        Raises ValueError if swapping it in would change other tables.
         """
         table = self._table
         cascades = """SELECT DISTINCT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f'
@@ -665,41 +658,23 @@ class PostgresSink:
         kept = {table.staging(name) for (name,) in running}
         staged = """SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'
             AND starts_with(relname, %s) AND pg_has_role(relowner, 'USAGE')"""
-        prefix, schema = table.staging("").rpartition("_")[0], sql.Identifier(table.schema).as_string()
-        present = {name for (name,) in self._run(staged, [schema, prefix])}
+        values = [sql.Identifier(table.schema).as_string(), table.staging("")]
+        present = {name for (name,) in self._run(staged, values)}
         for name in present - kept:
-            self._run("DROP TABLE {staging}", staging=self._beside(name))
+            self._run("DROP TABLE {stray}", stray=table.beside(name))
         if table.staging(load) in present & kept:
             return
         self._run("DELETE FROM {ledger} WHERE load = %s", [load])  # rows that went with their staging table
-        staging = self._beside(table.staging(load))
-        like = """CREATE TABLE {staging} (LIKE {target} INCLUDING DEFAULTS INCLUDING GENERATED
-            INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)"""
-        self._run(like, staging=staging)
+        staging = table.beside(table.staging(load))
+        self._run(STAGING, staging=staging)
         about = {"staging": staging.as_string(), "table": str(table), "oid": table.oid}
         for (statement,) in self._run(STAGING_EXTRAS, about).fetchall():
             self._connection.execute(statement.encode())
 
     # ---- writing
 
-    def _begin(self, receipt: Mapping[str, Any] | None) -> tuple[bool, bool]:
-        """Send the transaction's first statements in one round trip; say if owned, and if receipted."""
-        answer = None
-        with self._connection.pipeline():
-            self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
-            if self._immediate:
-                self._run("SET CONSTRAINTS ALL IMMEDIATE")
-            if receipt:
-                segments = [list(segment) for segment in receipt["segments"]]
-                splits = sorted({split for split, _, _ in segments})
-                answer = self._run(RECEIPT, {**receipt, "segments": Jsonb(segments), "splits": splits})
-            self._run("SAVEPOINT adaptive")
-        return (answer and answer.fetchone()) or (True, True)
-
     def _write(self, names: tuple[str, ...], rows: int, text: Feed, binary: Feed | None = None) -> list[Any]:
         """Write, again as long as a failure teaches a better way."""
-        if not self._destination:
-            raise RuntimeError("begin a transaction before writing")
         while True:
             feed = None if names in self._as_text else binary
             try:
@@ -730,25 +705,23 @@ class PostgresSink:
         if self._dirty:
             self._run("RELEASE SAVEPOINT adaptive; SAVEPOINT adaptive")
         self._dirty = True
-        target = self._merge_staging(names) if self._collided else self._destination
-        self._copied = target[-1]
-        copy = sql.SQL("COPY {} ({}) FROM STDIN {}")
-        statement = copy.format(sql.Identifier(*target), _list(names), sql.SQL(form))
-        with self._connection.cursor().copy(statement) as stream:
-            feed(stream)
-        if self._collided:
-            merged = self._merge(sql.Identifier(*target), names)
-            self.duplicates = rows - merged if self._mode == "ignore" else 0
-
-    def _merge_staging(self, names: tuple[str, ...]) -> tuple[str, str]:
-        """Return this connection's staging table for these columns, empty."""
-        name = "pg_temp", f"_adaptive_merge_{_digest(repr(names))}"
-        staging = sql.Identifier(*name)
-        self._run(MERGE_STAGING, staging=staging, columns=_list(names))
+        if not self._collided:
+            self._copy(self._destination, names, feed, form)
+            return
+        staging = "pg_temp", f"_adaptive_merge_{_digest(repr(names))}"
+        self._run(MERGE_STAGING, staging=sql.Identifier(*staging), columns=_list(names))
         if self._staged:
-            self._run("TRUNCATE {staging}", staging=staging)
+            self._run("TRUNCATE {staging}", staging=sql.Identifier(*staging))
         self._staged = True
-        return name
+        self._copy(staging, names, feed, form)
+        merged = self._merge(sql.Identifier(*staging), names)
+        self.duplicates = rows - merged if self._mode == "ignore" else 0
+
+    def _copy(self, table: tuple[str, ...], names: tuple[str, ...], feed: Feed, form: LiteralString) -> None:
+        self._copied = table[-1]
+        parts = sql.Identifier(*table), _list(names), sql.SQL(form)
+        with self._connection.cursor().copy(sql.SQL("COPY {} ({}) FROM STDIN {}").format(*parts)) as copy:
+            feed(copy)
 
     def _merge(self, staging: sql.Identifier, names: tuple[str, ...]) -> int:
         """Move the staged rows over; return how many were inserted or updated."""
@@ -757,13 +730,10 @@ class PostgresSink:
         changed = [sql.SQL("{0} = excluded.{0}").format(_list([name])) for name in names if name not in fixed]
         update = sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(changed))
         return self._run(
-            MERGE,
-            staging=staging,
-            columns=_list(names),
-            key=_list(table.key),
+            MERGE, staging=staging, columns=_list(names), key=_list(table.key),
             direction=sql.SQL("DESC" if upsert else "ASC"),
             action=update if upsert and changed else sql.SQL("NOTHING"),
-        ).rowcount
+        ).rowcount  # fmt: skip
 
 
 def _parse_url(url: str) -> dict[str, Any]:
@@ -801,30 +771,22 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def _ddl_type(name: str, kind: pa.DataType) -> str:
-    """Return the PostgreSQL type for an Arrow type. Raises ValueError if there is none."""
+def _ddl_type(field: pa.Field) -> str:
+    """Return the PostgreSQL type for an Arrow field. Raises ValueError if there is none."""
+    kind = field.type
     is_a = pa.types
     kinds = [
         (is_a.is_boolean, "boolean"), (is_a.is_uint64, "numeric(20, 0)"), (is_a.is_integer, "bigint"),
         (is_a.is_floating, "double precision"), (is_a.is_decimal, "numeric({0.precision}, {0.scale})"),
-        (is_a.is_date, "date"), (is_a.is_time, "time"), (pa.uuid().__eq__, "uuid"),
+        (is_a.is_date, "date"), (is_a.is_time, "time"), (is_a.is_nested, "jsonb"), (is_a.is_null, "text"),
         (is_a.is_timestamp, "timestamptz" if getattr(kind, "tz", None) else "timestamp"),
-        (pa.json_().__eq__, "jsonb"), (is_a.is_nested, "jsonb"), (_is_binary, "bytea"), (_is_text, "text"),
-        (is_a.is_null, "text"),
+        (pa.json_().__eq__, "jsonb"), (pa.uuid().__eq__, "uuid"), (TEXTS.__contains__, "text"),
+        (BYTES.__contains__, "bytea"), (is_a.is_fixed_size_binary, "bytea"),
     ]  # fmt: skip
     found = next((word.format(kind) for check, word in kinds if check(kind)), None)
     if found is None:
-        raise ValueError(f"column {name!r}: there is no PostgreSQL type for {kind}; say one with --types")
+        raise ValueError(f"column {field.name!r}: no PostgreSQL type for {kind}; say one with --types")
     return found
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return kind in (pa.string(), pa.large_string(), pa.string_view())
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    known = (pa.binary(), pa.large_binary(), pa.binary_view())
-    return kind in known or pa.types.is_fixed_size_binary(kind)
 
 
 def _is_unreadable(error: BaseException) -> bool:
@@ -863,15 +825,13 @@ def _fits(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> bool:
     if any(column.type not in ROW_TYPES for column in columns):
         return False
     for index, column in enumerate(columns):
-        if (check := ROW_TYPES[column.type][1]) is None:
-            continue
-        values = [value for row in rows if (value := row[index]) is not None]
-        if isinstance(check, type):
-            if not set(map(type, values)) <= {check}:
-                return False
-            continue
+        check = ROW_TYPES[column.type][1]
+        values = [value for row in rows if (value := row[index]) is not None] if check else []
         try:
-            struct.pack(f"<{len(values)}{check}", *values)
+            if isinstance(check, type) and not set(map(type, values)) <= {check}:
+                return False
+            if isinstance(check, str):
+                struct.pack(f"<{len(values)}{check}", *values)
         except (struct.error, OverflowError):
             return False
     return True
@@ -887,8 +847,7 @@ def _feed_text(copy: psycopg.Copy, columns: Sequence[Column], rows: Iterable[tup
     for index, row in enumerate(rows):
         try:
             for column, value in zip(columns, row, strict=True):
-                if reason := _loss(column.type, value):
-                    raise ValueError(f"column {column.name!r}: {reason}")  # noqa: TRY301
+                _refuse_loss(column, value)
             copy.write_row(row)
         except (psycopg.OperationalError, MemoryError):
             raise
@@ -896,15 +855,17 @@ def _feed_text(copy: psycopg.Copy, columns: Sequence[Column], rows: Iterable[tup
             raise ValueRefusedError(index, error) from error
 
 
-def _loss(kind: str, value: object) -> str | None:
-    """Say what the server would drop from a value without a word."""
+def _refuse_loss(column: Column, value: object) -> None:
+    """Raise ValueError for what the server would drop from a value without a word."""
+    kind, lost = column.type, ""
     if isinstance(value, bytes | bytearray | memoryview) and kind != "bytea":
-        return "bytes for a column that is not bytea"
-    if isinstance(value, datetime) and kind == "date" and value.time() != time.min:
-        return "the time of day does not fit in a date"
-    if isinstance(value, datetime | time) and value.tzinfo and kind in ("timestamp", "time", "date"):
-        return "the column has no time zone"
-    return None
+        lost = "bytes for a column that is not bytea"
+    elif isinstance(value, datetime) and kind == "date" and value.time() != time.min:
+        lost = "the time of day does not fit in a date"
+    elif isinstance(value, datetime | time) and value.tzinfo and kind in ("timestamp", "time", "date"):
+        lost = "the column has no time zone"
+    if lost:
+        raise ValueError(f"column {column.name!r}: {lost}")
 
 
 # ---- Arrow
@@ -913,7 +874,7 @@ def _loss(kind: str, value: object) -> str | None:
 def _is_typed(columns: Sequence[Column], schema: pa.Schema) -> bool:
     """Say whether a table has exactly the types of the columns."""
     return all(
-        field.type == column.arrow() or (column.type in STRING_TYPES - {"jsonb"} and _is_text(field.type))
+        field.type == column.arrow() or (column.type in STRING_TYPES - {"jsonb"} and field.type in TEXTS)
         for column, field in zip(columns, schema, strict=True)
     )
 
@@ -950,11 +911,11 @@ def _escape(column: pa.Array) -> pa.Array:
     if column.type == pa.uuid():
         texts = [value and str(UUID(bytes=value)) for value in column.storage.to_pylist()]
         return pa.array(texts, pa.large_string())
-    if _is_binary(column.type):
+    if column.type in BYTES or pa.types.is_fixed_size_binary(column.type):
         texts = [None if value is None else f"\\\\x{value.hex()}" for value in column.to_pylist()]
         return pa.array(texts, pa.large_string())
     text = column.cast(pa.large_string())
-    if _is_text(column.type) and pc.any(pc.match_substring_regex(text, r"[\\\n\r\t]")).as_py():
+    if column.type in TEXTS and pc.any(pc.match_substring_regex(text, r"[\\\n\r\t]")).as_py():
         for char, escaped in (("\\", r"\\"), ("\n", r"\n"), ("\r", r"\r"), ("\t", r"\t")):
             text = pc.replace_substring(text, char, escaped)
     return text
