@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from adaptive import queue
-from adaptive.errors import UsageError
+from adaptive.errors import AdaptiveError, RefusedError, UsageError
+from adaptive.isolation import first_line
 from adaptive.protocols import Mode, Sink
 from adaptive.sinks import sink_class
+from adaptive.urls import without_password
 
 MODES: tuple[Mode, ...] = ("append", "ignore", "upsert", "replace")
 MAX_WRITERS = 4  # the controller's bound; PostgreSQL gained nothing from a third COPY on two cores
@@ -27,9 +31,9 @@ class Target:
     def sink(self) -> Sink:
         """Return a new sink for it, not open.
 
-        Raises UsageError for an unknown scheme, ImportError for a driver that is not installed.
+        Raises as `new_sink`.
         """
-        return sink_class(self.url)(self.url, table=self.table, mode=self.mode, key=self.key)
+        return new_sink(self.url, table=self.table, mode=self.mode, key=self.key)
 
     @property
     def kind(self) -> str:
@@ -74,11 +78,47 @@ class Settings:
                 raise UsageError(f"{name.replace('_', '-')} has to be at least 1, not {value}")
         if (self.linger or 0) < 0 or self.max_retries < 0:
             raise UsageError("linger and max-retries cannot be negative")
+        if self.dead_letters is not None:
+            check_output(self.dead_letters)
 
     @property
     def parsers(self) -> int:
         """Return the number of parser threads: as asked for, or one a core up to four."""
         return self.workers or min(4, os.cpu_count() or 1)
+
+
+def new_sink(url: str, **said: Any) -> Sink:
+    """Return a new sink for a database URL, not open.
+
+    Raises UsageError for an unknown scheme, a driver that is missing or does not start, and what
+    the sink itself refuses: a URL or a table name that it cannot read.
+    """
+    try:
+        return sink_class(url)(url, **said)
+    except ValueError as error:
+        raise UsageError(first_line(error)) from error
+    except ImportError as error:  # psycopg without libpq
+        scheme = url.partition("://")[0]
+        raise UsageError(f"the driver of {scheme}:// does not start: {first_line(error)}") from error
+
+
+def open_sink(sink: Sink, url: str) -> None:
+    """Connect a sink. Raises RefusedError, which names the database."""
+    try:
+        sink.open()
+    except AdaptiveError:
+        raise
+    except Exception as error:
+        raise RefusedError(f"cannot connect to {without_password(url)}: {first_line(error)}") from error
+
+
+def check_output(path: str) -> None:
+    """Raise UsageError if a file could not be written, so that this is known before a long load."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise UsageError(f"{path}: there is no folder {folder}; make it first")
+    if Path(path).is_dir() or not os.access(path if Path(path).exists() else folder, os.W_OK):
+        raise UsageError(f"{path}: this file cannot be written")
 
 
 def _positive(value: str | int) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from adaptive import columns, feeder
 from adaptive.budget import Budget
-from adaptive.config import Settings, Target
+from adaptive.config import Settings, Target, open_sink
 from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Identity
 from adaptive.errors import (
@@ -70,6 +70,7 @@ class Coordinator:
     ) -> None:
         self._inputs, self._target, self._settings = inputs, target, settings
         self._types, self._observe, self._replay = types, observe, replay
+        self._budget = Budget.parse(settings.max_rejected)
         self._name = ", ".join(os.path.abspath(i.source.name) if i.content else i.source.name for i in inputs)  # noqa: PTH100
         self._contents = [i.content or secrets.token_hex(16) for i in inputs]
         self._form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}
@@ -85,13 +86,14 @@ class Coordinator:
         """
         sink = self._target.sink()
         try:
-            self._open(sink)
-            load = self._identify(self._known(sink))
-            fields = self._prepare(sink, load)
-            if done := self._done(sink, load):
-                return done
-            committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
-            self._refuse_emptied(sink, committed.rows)
+            open_sink(sink, self._target.url)
+            with _refusing(sink):
+                load = self._identify(sink.loads())
+                fields = self._prepare(sink, load)
+                if done := self._done(sink, load):
+                    return done
+                committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
+                self._refuse_emptied(sink, committed.rows)
             result = self._feed(load, fields, committed)
             if not self._replay:
                 self._finish(sink, load, result)
@@ -109,18 +111,6 @@ class Coordinator:
         self._grace = 0.0
         if self._flow:
             self._flow.abort(InterruptedLoadError(INTERRUPTED))
-
-    def _open(self, sink: Sink) -> None:
-        try:
-            sink.open()
-        except (OSError, ImportError):
-            raise
-        except Exception as error:
-            raise RefusedError(f"cannot connect: {first_line(error)}") from error
-
-    def _known(self, sink: Sink) -> list[dict[str, Any]]:
-        with _refusing(sink):
-            return sink.loads()
 
     def _identify(self, known: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the load to prepare: a new one, or the one that this command began before."""
@@ -159,13 +149,12 @@ class Coordinator:
 
     def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
         schema = self._inputs[0].source.schema()
-        with _refusing(sink):
-            try:
-                found = sink.prepare(load)
-            except LookupError:
-                if not self._target.create:
-                    raise RefusedError(f"there is no table {self._target.table}; --create makes it") from None
-                found = sink.prepare(load, self._schema())
+        try:
+            found = sink.prepare(load)
+        except LookupError:  # no table, or no key in it: with --create the second attempt tells
+            if not self._target.create:
+                raise
+            found = sink.prepare(load, self._schema())
         table = [Column(*column) for column in found]
         return columns.match(schema.names, table, self._target.table)
 
@@ -174,7 +163,7 @@ class Coordinator:
         return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
 
     def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:
-        row = next(row for row in self._known(sink) if row["load"] == load["load"])
+        row = next(row for row in sink.loads() if row["load"] == load["load"])
         if row["state"] != "done":
             return None
         self._refuse_emptied(sink, row["rows"])
@@ -228,9 +217,7 @@ class Coordinator:
 
         try:
             self._pump(flow, fields, committed, metrics)
-            Budget.parse(self._settings.max_rejected).check(
-                len(rejected), len(committed) + metrics.total("enqueue"), ended=True
-            )
+            self._budget.check(len(rejected), len(committed) + metrics.total("enqueue"), ended=True)
         except AdaptiveError as error:
             error.result = result()
             raise
@@ -283,10 +270,12 @@ def _day(row: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _refusing(sink: Sink) -> Iterator[None]:
-    """Raise what a sink raises before the first row as a RefusedError, or SinkError if it may pass."""
+    """Raise what happens before the first row as a RefusedError, or SinkError if it may pass."""
     try:
         yield
-    except (AdaptiveError, LookupError):
+    except SourceError as error:
+        raise RefusedError(str(error)) from error
+    except AdaptiveError:
         raise
     except Exception as error:
         passing = not isinstance(error, OSError) and sink.classify(error) in ("retry", "in_doubt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from adaptive import dead_letters
 from adaptive.casts import cast_chunk
-from adaptive.config import Settings, Target
+from adaptive.config import Settings, Target, open_sink
 from adaptive.coordinator import Coordinator, Input
 from adaptive.dead_letters import DeadLetter
 from adaptive.dialect import Dialect
@@ -107,7 +108,8 @@ def replay_plan(
 
 
 def _rejected(target: Target, load: str) -> set[Position] | None:
-    with target.sink() as sink:
+    with closing(target.sink()) as sink:
+        open_sink(sink, target.url)
         if not any(row["load"] == load for row in sink.loads()):
             return None
         return Committed(sink.receipts(load)).rejected
