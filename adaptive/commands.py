@@ -15,8 +15,8 @@ import orjson
 import typer
 
 from adaptive import loader
-from adaptive.coordinator import Coordinator
-from adaptive.errors import AdaptiveError, UsageError
+from adaptive.coordinator import INTERRUPTED, Coordinator
+from adaptive.errors import AdaptiveError, InterruptedLoadError, UsageError
 from adaptive.isolation import first_line
 from adaptive.loader import Observer
 from adaptive.result import LoadResult
@@ -152,14 +152,19 @@ def _display(quiet: bool) -> Iterator[Observer]:
 
 @contextmanager
 def _signals(coordinators: Sequence[Coordinator]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM stop the reading, and a second one stop at once."""
+    """Let the first SIGINT or SIGTERM stop the reading, and a second one stop at once.
+
+    Where nothing is being read yet, or any more, the first one stops at once, too.
+    """
     seen = 0
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001 - the interface of signal
         nonlocal seen
         seen += 1
         for coordinator in coordinators:
-            coordinator.interrupt() if seen == 1 else coordinator.kill()
+            coordinator.interrupt()
+        if seen > 1 or not any(coordinator.reading for coordinator in coordinators):
+            raise InterruptedLoadError(INTERRUPTED)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import tenacity
 
 from adaptive import columns, feeder
 from adaptive.budget import Budget
@@ -75,8 +76,7 @@ class Coordinator:
         self._contents = [i.content or secrets.token_hex(16) for i in inputs]
         self._form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}
         self._interrupted = threading.Event()
-        self._flow: Flow | None = None
-        self._grace = GRACE
+        self.reading = False  # records are taken in: an interruption has to have them written
 
     def run(self) -> LoadResult:
         """Load what is not loaded yet, and return what came of it.
@@ -104,13 +104,6 @@ class Coordinator:
     def interrupt(self) -> None:
         """Stop reading; `run` writes what was taken in and raises InterruptedLoadError."""
         self._interrupted.set()
-
-    def kill(self) -> None:
-        """Stop at once; `run` raises InterruptedLoadError."""
-        self._interrupted.set()
-        self._grace = 0.0
-        if self._flow:
-            self._flow.abort(InterruptedLoadError(INTERRUPTED))
 
     def _identify(self, known: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the load to prepare: a new one, or the one that this command began before."""
@@ -190,7 +183,7 @@ class Coordinator:
             },
         )
         rejected = set() if self._replay else set(committed.rejected)
-        flow = self._flow = Flow(
+        flow = Flow(
             self._target.sink,
             Identity(
                 load["load"],
@@ -225,8 +218,25 @@ class Coordinator:
 
     def _pump(self, flow: Flow, fields: list[Field], committed: Committed, metrics: Metrics) -> None:
         """Put what is not settled into the flow and have it written."""
-        flow.start()
-        broken: SourceError | None = None
+        self.reading = True
+        try:
+            flow.start()
+            broken = self._put_all(flow, fields, committed, metrics)
+            flow.drain(GRACE if self._interrupted.is_set() else None)
+        except InterruptedLoadError as error:  # by a second signal, which waits for nobody
+            flow.abort(error)
+            raise
+        finally:
+            self.reading = False
+        if broken:
+            raise broken
+        if self._interrupted.is_set():
+            raise InterruptedLoadError(INTERRUPTED)
+
+    def _put_all(
+        self, flow: Flow, fields: list[Field], committed: Committed, metrics: Metrics
+    ) -> SourceError | None:
+        """Put the records up to the end, an interruption or a break of the input, which is returned."""
         try:
             for chunk in self._chunks(flow, fields, metrics):
                 for part in committed.missing(chunk):
@@ -234,16 +244,14 @@ class Coordinator:
                 if self._interrupted.is_set():
                     break
         except SourceError as error:
-            broken = error
+            return error
+        except InterruptedLoadError:
+            raise
         except BaseException as error:
             flow.abort(error)
-            flow.join(self._grace)
+            flow.join(GRACE)
             raise
-        flow.drain(self._grace if self._interrupted.is_set() else None)
-        if broken:
-            raise broken
-        if self._interrupted.is_set():
-            raise InterruptedLoadError(INTERRUPTED)
+        return None
 
     def _chunks(self, flow: Flow, fields: list[Field], metrics: Metrics) -> Iterator[Chunk]:
         for split, item in enumerate(self._inputs):
@@ -251,14 +259,27 @@ class Coordinator:
             yield from feeder.chunks(item.source, split, fields, self._settings.parsers, metrics)
 
     def _finish(self, sink: Sink, load: dict[str, Any], result: LoadResult) -> None:
-        try:
+        """Mark the load done; its connection was idle all the time and may be gone by now."""
+
+        def attempt() -> None:
+            sink.open()
             sink.finish(load)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: sink.classify(error) in ("retry", "in_doubt")),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
+            stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
+            before_sleep=lambda _: sink.close(),
+            reraise=True,
+        )
+        try:
+            retrying(attempt)
         except Exception as error:
-            text = first_line(error)
-            taken = sink.classify(error) == "taken_over"
-            failure = (
-                TakenOverError("taken over by another run of the same load") if taken else SinkError(text)
-            )
+            failure: AdaptiveError = SinkError(first_line(error))
+            if isinstance(error, AdaptiveError):
+                failure = error
+            elif sink.classify(error) == "taken_over":
+                failure = TakenOverError("taken over by another run of the same load")
             failure.result = result
             raise failure from error
 
