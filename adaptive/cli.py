@@ -149,7 +149,7 @@ def doctor(urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Dat
 
 @app.command()
 def demo(
-    rows: Annotated[int, typer.Option(help="Market orders to generate.")] = 100_000,
+    rows: Annotated[int, typer.Option(min=1, help="Market orders to generate.")] = 100_000,
     folder: Annotated[Path, typer.Option(help="Where the file and the database go.")] = Path("demo"),
 ) -> None:
     """Generate market orders as XML and load them into a SQLite database."""
@@ -161,7 +161,7 @@ def demo(
 def main() -> None:
     """Run the command; an error ends it with its exit code and one line on standard error."""
     try:
-        app()
+        app(prog_name="adaptive")
     except AdaptiveError as error:
         typer.echo(f"adaptive: {error}", err=True)
         sys.exit(error.exit_code)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,16 @@ import orjson
 import typer
 
 from adaptive import loader
+from adaptive.config import check_output, new_sink, open_sink
 from adaptive.coordinator import INTERRUPTED, Coordinator
 from adaptive.errors import AdaptiveError, InterruptedLoadError, UsageError
 from adaptive.isolation import first_line
 from adaptive.loader import Observer
 from adaptive.result import LoadResult
-from adaptive.sinks import sink_class
 from adaptive.summary import loads_table, summary
 from adaptive.urls import redact, without_password
+
+log = logging.getLogger("adaptive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,6 @@ def show_log(level: str) -> None:
         raise UsageError(f"log level {level!r} is not one of {', '.join(levels)}")
     stream = logging.StreamHandler()
     stream.setFormatter(logging.Formatter("adaptive: %(levelname)s: %(message)s"))
-    log = logging.getLogger("adaptive")
     log.handlers[:] = [stream]
     log.setLevel(levels[level.lower()])
 
@@ -60,7 +63,6 @@ def load(
     return _run(
         lambda observe: loader.plan(list(sources), to, observe=observe, **target, **options),
         to,
-        str(target["table"] or "of the file's name"),
         output,
         budget=options["max_rejected"] is not None,
     )
@@ -73,7 +75,6 @@ def replay(path: str, to: str, table: str, max_rejected: str | None, output: Out
     return _run(
         lambda observe: [replay_plan(path, to, table, max_rejected, observe)],
         to,
-        table,
         output,
         budget=max_rejected is not None,
     )
@@ -81,8 +82,9 @@ def replay(path: str, to: str, table: str, max_rejected: str | None, output: Out
 
 def status(url: str) -> int:
     """Print the loads that the database knows and return the exit code."""
-    with sink_class(url)(url) as sink:
-        typer.echo(loads_table(sink.loads()))
+    with _explained(url), closing(new_sink(url)) as sink:
+        open_sink(sink, url)
+        _say(loads_table(sink.loads()))
     return 0
 
 
@@ -90,14 +92,13 @@ def doctor(urls: Sequence[str]) -> int:
     """Print what is found about each database; return 0 if every one can be loaded into, else 1."""
     code = 0
     for url in urls:
-        typer.echo(without_password(url))
         try:
-            with sink_class(url)(url) as sink:
+            with _explained(url), closing(new_sink(url)) as sink:
+                open_sink(sink, url)
                 findings = sink.doctor()
-        except Exception as error:
-            code, findings = 1, [f"cannot connect: {redact(first_line(error), url)}"]
-        for finding in findings:
-            typer.echo(f"  {finding}")
+        except AdaptiveError as error:
+            code, findings = 1, [str(error)]
+        _say("\n  ".join([without_password(url), *findings]))
     return code
 
 
@@ -105,30 +106,32 @@ def demo(rows: int, folder: Path) -> int:
     """Generate orders, load them, and return the exit code."""
     from adaptive import orders
 
-    folder.mkdir(exist_ok=True)
     file = folder / "orders.xml"
-    if not file.exists():
-        typer.echo(f"generating {rows:,} market orders: {file}")
-        orders.write(file, rows)
+    with _explained():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            _say(f"generating {rows:,} market orders: {file}")
+            orders.write(file, rows)
     options = {"types": {field.name: field.type for field in orders.schema()}, "max_rejected": None}
     url = f"sqlite:///{folder / 'orders.db'}"
-    typer.echo(f"adaptive load {file} --to {url} --table orders --create")
+    _say(f"adaptive load {file} --to {url} --table orders --create")
     return load([str(file)], url, {"table": "orders", "create": True}, options, Output())
 
 
-def _run(
-    plan: Callable[[Observer], Sequence[Coordinator]], to: str, target: str, output: Output, *, budget: bool
-) -> int:
-    with _display(output.quiet) as observe:
-        coordinators = plan(observe)
-        with _signals(coordinators):
-            result, error = _result(coordinators)
-    if result and output.metrics_json:
-        _write_metrics(result, output.metrics_json)
-    if result and not output.quiet:
-        typer.echo(summary(result, f"{without_password(to)}, table {target}"))
-    if error:
-        raise type(error)(redact(str(error), to)) from error
+def _run(plan: Callable[[Observer], Sequence[Coordinator]], to: str, output: Output, *, budget: bool) -> int:
+    with _explained(to):
+        if output.metrics_json:
+            check_output(str(output.metrics_json))
+        with _display(output.quiet) as observe:
+            coordinators = plan(observe)
+            with _signals(coordinators):
+                result, error = _result(coordinators)
+        if result and not output.quiet:
+            _say(summary(result, f"{without_password(to)}, table {coordinators[0].table}"))
+        if result and output.metrics_json:
+            _write_metrics(result, output.metrics_json)
+        if error:
+            raise error
     return 3 if result and result.rejected_count and not budget else 0
 
 
@@ -140,8 +143,42 @@ def _result(coordinators: Sequence[Coordinator]) -> tuple[LoadResult | None, Ada
 
 
 @contextmanager
+def _explained(url: str = "") -> Iterator[None]:
+    """Raise whatever happens as an AdaptiveError without the URL's password; the log says where it came from."""
+    try:
+        yield
+    except Exception as error:
+        log.debug("%s", redact("".join(traceback.format_exception(error)), url))
+        kind = type(error) if isinstance(error, AdaptiveError) else AdaptiveError
+        raise kind(redact(_text(error), url)) from None
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, AdaptiveError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return f"{type(error).__name__}: {first_line(error)} (--log-level debug says where)"
+
+
+def _say(text: str) -> None:
+    """Print on standard output, if it is still read: the exit code says what became of the load."""
+    try:
+        typer.echo(text)
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would fail once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+@contextmanager
 def _display(quiet: bool) -> Iterator[Observer]:
-    if quiet or not sys.stderr.isatty():
+    if quiet or not (sys.stderr and sys.stderr.isatty()):
         yield loader.unobserved
         return
     from adaptive.progress import Display  # rich costs 0.1 s
@@ -179,4 +216,4 @@ def _write_metrics(result: LoadResult, path: Path) -> None:
     try:
         path.write_bytes(orjson.dumps(parts[0] if len(parts) == 1 else parts, option=orjson.OPT_INDENT_2))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise AdaptiveError(f"the metrics cannot be written: {path}: {error.strerror}") from error

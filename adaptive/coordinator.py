@@ -72,6 +72,7 @@ class Coordinator:
         self._inputs, self._target, self._settings = inputs, target, settings
         self._types, self._observe, self._replay = types, observe, replay
         self._budget = Budget.parse(settings.max_rejected)
+        self.table = target.table
         self._name = ", ".join(os.path.abspath(i.source.name) if i.content else i.source.name for i in inputs)  # noqa: PTH100
         self._contents = [i.content or secrets.token_hex(16) for i in inputs]
         self._form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}

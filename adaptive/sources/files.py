@@ -74,6 +74,7 @@ class Input:
     def __init__(self, path: str) -> None:
         self.name = "standard input" if path == STDIN else path
         self.error: SourceError | None = None
+        self._is_stdin = path == STDIN
         self._stored = Stored(_opened(path))
         self._blocks = decompressed(self._stored, path)
         self._rest: bytes | memoryview = b""
@@ -103,7 +104,7 @@ class Input:
 
     def close(self) -> None:
         """Close the file, but never standard input. Repeating it is fine."""
-        if self._stored.file is not sys.stdin.buffer:
+        if not self._is_stdin:
             self._stored.file.close()
 
     def __enter__(self) -> Self:
@@ -127,7 +128,11 @@ def open_input(path: str) -> Input:
 
 
 def _opened(path: str) -> BinaryIO:
-    return sys.stdin.buffer if path == STDIN else Path(path).open("rb")
+    if path != STDIN:
+        return Path(path).open("rb")
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; name a file, or pipe the records in")
+    return sys.stdin.buffer
 
 
 def pieces(source: Input, size: int) -> Iterator[tuple[bytes, int]]:
