@@ -144,7 +144,7 @@ def _result(coordinators: Sequence[Coordinator]) -> tuple[LoadResult | None, Ada
 
 @contextmanager
 def _explained(url: str = "") -> Iterator[None]:
-    """Raise whatever happens as an AdaptiveError without the URL's password; the log says where it came from."""
+    """Raise whatever happens as an AdaptiveError that holds no password; the log says where it arose."""
     try:
         yield
     except Exception as error:

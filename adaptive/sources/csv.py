@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from adaptive.casts import cast_chunk
 from adaptive.dialect import Dialect
-from adaptive.errors import SourceError, UsageError
+from adaptive.errors import UsageError
 from adaptive.inference import Inference
 from adaptive.rows import Chunk, Field, Reject
 from adaptive.sources.csv_blocks import BlockParser
 from adaptive.sources.csv_records import Block, Grammar, Records
 from adaptive.sources.encoding import check_encoding
-from adaptive.sources.files import Input, open_input, size
+from adaptive.sources.files import Input, open_input, size, unbroken
 
 
 class CsvSource:
@@ -65,9 +65,8 @@ class CsvSource:
         if size(self.name) is None:
             return columns
         inference.add(pa.RecordBatch.from_pylist([], schema=columns))
-        with suppress(SourceError):  # the load itself meets it again, after the rows before it
-            for block in self.read():
-                inference.add(self._columns(block, columns.names)[0])
+        for block in unbroken(self.read()):
+            inference.add(self._columns(block, columns.names)[0])
         return inference.schema()
 
     def read(self) -> Iterator[Block]:

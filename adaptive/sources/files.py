@@ -11,12 +11,15 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 from adaptive.errors import SourceError, UsageError
 from adaptive.sources.compression import Stored, decompressed
+
+T = TypeVar("T")
 
 STDIN = "-"
 MAX_LINE = 256 << 20  # a longer line is no record but a wrong file; it would end in swapping
@@ -158,3 +161,9 @@ def pieces(source: Input, size: int) -> Iterator[tuple[bytes, int]]:
         raise source.error
     if held:
         yield b"".join(rest), line
+
+
+def unbroken(items: Iterator[T]) -> Iterator[T]:
+    """Yield what comes before a SourceError: for a first look, since the load itself meets it again."""
+    with suppress(SourceError):
+        yield from items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -13,12 +14,16 @@ import pyarrow as pa
 from adaptive.dialect import Dialect
 from adaptive.errors import UsageError
 from adaptive.rows import Chunk, Field
-from adaptive.sources.files import STDIN, Input, open_input, pieces, size
+from adaptive.sources.files import STDIN, Input, open_input, pieces, size, unbroken
 from adaptive.sources.json_blocks import SPACE, parse_block
 from adaptive.sources.json_schema import Kinds
 
 PIECE = 1 << 20  # bytes; 0.25 MB to 5 MB parse at the same speed, and less memory is in flight
+ADVICE = "One object per line is wanted: jq -c '.[]' FILE makes that of an array"
 HEAD = 1 << 20  # bytes whose records name the columns: some thousand lines
+
+# The first line of an array over several lines: a record that is an array, bad as that is, ends in its line.
+_ARRAY = re.compile(rb"\s*\[(?![^\n]*\]\s*?(?:\n|$))")
 
 
 class Piece(NamedTuple):
@@ -67,12 +72,12 @@ class JsonlSource:
         return self._described(self._beginning())
 
     def infer(self) -> pa.Schema:
-        """Return columns and types that hold every value of the input.
+        """Return columns and types that hold every value of the input, up to a break.
 
         Standard input can be read only once: there it is what the beginning shows.
         Raises as `schema`.
         """
-        return self._described(self._beginning() if self.name == STDIN else self._open())
+        return self._described(self._beginning() if self.name == STDIN else unbroken(self._open()))
 
     def read(self) -> Iterator[Piece]:
         """Yield the lines in blocks. Raises SourceError where the input breaks off, after what is whole."""
@@ -102,11 +107,13 @@ class JsonlSource:
     def _described(self, blocks: Iterator[Piece] | list[Piece]) -> pa.Schema:
         kinds, blank = Kinds(), True
         for piece in blocks:
+            if piece.line == 1 and _ARRAY.match(piece.block):
+                raise UsageError(f"{self.name}: this is one JSON array. {ADVICE}")
             kinds.add(piece.block)
             blank = blank and not piece.block.strip(SPACE)
         if blank:
             raise UsageError(f"{self.name}: there is no record in it")
         schema = kinds.schema(self._dialect.types)
         if not schema.names:
-            raise UsageError(f"{self.name}: no line of it is a JSON object with members; is it JSON Lines?")
+            raise UsageError(f"{self.name}: no line of it is a JSON object with members; is it JSON Lines? {ADVICE}")
         return schema

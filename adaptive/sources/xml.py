@@ -14,7 +14,7 @@ from adaptive.errors import SourceError, UsageError
 from adaptive.inference import Inference
 from adaptive.mapping import load_mapping
 from adaptive.rows import Chunk, Field, Reject
-from adaptive.sources.files import STDIN, size
+from adaptive.sources.files import STDIN, size, unbroken
 from adaptive.sources.xml_cut import PIECE, Cutter, Piece
 from adaptive.sources.xml_exact import late_fields
 from adaptive.sources.xml_infer import infer_mapping, local
@@ -69,7 +69,7 @@ class XmlSource:
             return self.schema()
         self._add_late_fields()
         inference = Inference()
-        for piece in self._pieces(self._opened()):
+        for piece in unbroken(self._pieces(self._opened())):
             inference.add(self._ready().read(piece)[0])
         found = {field.name: field.type for field in inference.schema()} | self._declared()
         return pa.schema([(name, found.get(name, pa.string())) for name in self._ready().mapping.names])
@@ -125,7 +125,7 @@ class XmlSource:
         """
         mapping = self._ready().mapping
         if mapping.exhaustive:
-            unproved = (piece for piece in self._pieces(self._opened()) if piece.proved is None)
+            unproved = (piece for piece in unbroken(self._pieces(self._opened())) if piece.proved is None)
             late = [field for piece in unproved for field in late_fields(piece, mapping)]
             self._reader = PieceReader(self.name, mapping.with_fields(late), self._dialect.null)
 
