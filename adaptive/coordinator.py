@@ -45,12 +45,14 @@ GRACE = 30.0  # seconds that accepted rows get to be written after an interrupti
 class Input:
     """A source of a load, what identifies its content (None: nothing does), and its form.
 
-    `form` holds what else makes it another load: format and dialect.
+    `form` holds what else makes it another load: format and dialect. The time zone does not, but a
+    replay needs it.
     """
 
     source: Source
     content: str | None
     form: Mapping[str, Any]
+    timezone: str = "UTC"
 
 
 class Coordinator:
@@ -157,7 +159,9 @@ class Coordinator:
         return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
 
     def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:
-        row = next(row for row in sink.loads() if row["load"] == load["load"])
+        row = next((row for row in sink.loads() if row["load"] == load["load"]), None)
+        if row is None:
+            raise RefusedError(f"load {load['load']} belongs to another table; give another --load-id")
         if row["state"] != "done":
             return None
         self._refuse_emptied(sink, row["rows"])
@@ -180,7 +184,9 @@ class Coordinator:
                 "load": load["load"],
                 "source": self._name,
                 **self._form,
+                "timezone": self._inputs[0].timezone,
                 "columns": [f.column.name for f in fields],
+                "names": [f.source for f in fields],
             },
         )
         rejected = set() if self._replay else set(committed.rejected)

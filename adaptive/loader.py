@@ -17,6 +17,7 @@ from adaptive.errors import AdaptiveError, UsageError
 from adaptive.flow import Flow
 from adaptive.ledger import digest
 from adaptive.protocols import Mode, Source
+from adaptive.readings import times
 from adaptive.result import LoadResult
 from adaptive.rows import Row
 from adaptive.sources import format_of, open_source
@@ -104,6 +105,10 @@ def plan(
     if len(groups) > 1 and (settings.load_id or settings.dead_letters):
         option = "--load-id" if settings.load_id else "--dead-letters"
         raise UsageError(f"{option} is for one load; with several files each one is a load of its own")
+    if settings.dead_letters and len(groups) > 1:
+        raise UsageError(
+            "--dead-letters names the file of one load; each of several files is a load of its own"
+        )
     return [Coordinator(group, target, settings, types=dialect.types, observe=observe) for group in groups]
 
 
@@ -126,6 +131,7 @@ def _dialect(options: Options) -> Dialect:
         name: parse_type(word) if isinstance(word, str) else word
         for name, word in said.pop("types", {}).items()
     }
+    times.zoned(pa.timestamp("us", "UTC"), said.get("timezone", "UTC"))  # an unknown zone is refused at once
     return Dialect(**{**said, "columns": tuple(said.get("columns", ())), "types": types})
 
 
@@ -136,18 +142,24 @@ def _inputs(source: Any, dialect: Dialect) -> tuple[list[Input], str | None]:
     if not isinstance(source, Sequence) or not all(isinstance(item, str) for item in source) or not source:
         return [Input(RowsSource(source), None, {"format": "rows"})], None
     paths = expand(source)
-    inputs = [Input(open_source(path, dialect), _content(path), _form(path, dialect)) for path in paths]
+    inputs = [
+        Input(open_source(path, dialect), _content(path), _form(path, dialect), dialect.timezone)
+        for path in paths
+    ]
     return inputs, _stem(paths[0])
 
 
 def _content(path: str) -> str | None:
-    return None if path == "-" else digest(path)
+    try:
+        return None if path == "-" else digest(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _form(path: str, dialect: Dialect) -> dict[str, Any]:
     """Return what makes the same bytes other records. Types and time zone do not."""
     form = asdict(dialect) | {"format": format_of(path, dialect)}
-    form["mapping"] = dialect.mapping and digest(dialect.mapping)
+    form["mapping"] = dialect.mapping and _content(dialect.mapping)
     del form["types"], form["timezone"]
     return form
 

@@ -6,7 +6,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
+from hashlib import blake2b
+from pathlib import Path, PurePath
 from typing import Any
 
 import orjson
@@ -18,12 +19,13 @@ from adaptive.config import Settings, Target, open_sink
 from adaptive.coordinator import Coordinator, Input
 from adaptive.dead_letters import DeadLetter
 from adaptive.dialect import Dialect
-from adaptive.errors import RefusedError
+from adaptive.errors import AdaptiveError, RefusedError, SourceError
 from adaptive.ledger import Committed
 from adaptive.rows import Chunk, Field, Position, Reject
 from adaptive.sources import open_source
 
 SUFFIX = ".replay"
+HEADER = ("load", "source", "mode", "key", "timezone", "columns", "names")  # of a dead letter file
 
 
 class ReplaySource:
@@ -34,8 +36,8 @@ class ReplaySource:
     def __init__(self, name: str, header: Mapping[str, Any], letters: Sequence[DeadLetter]) -> None:
         self.name, self._letters = name, letters
         self._columns: list[str] = header["columns"]
-        said = {field: header[field] for field in Dialect.__slots__ if header.get(field) is not None}
-        self._dialect = Dialect(**{**said, "columns": tuple(self._columns)})
+        self._names = dict(zip(self._columns, header["names"], strict=True))  # by column: those in the text
+        self._dialect = Dialect(**{**dialect_of(header), "columns": tuple(header["names"])})
         self.consumed, self.total = 0, len(letters)
 
     def schema(self) -> pa.Schema:
@@ -60,19 +62,36 @@ class ReplaySource:
         values = letter.values or {}
         row = {field.source: _as_text(values.get(field.source)) for field in fields}
         schema = pa.schema([(name, pa.string()) for name in row])
-        return cast_chunk(pa.RecordBatch.from_pylist([row], schema=schema), fields)
+        batch = pa.RecordBatch.from_pylist([row], schema=schema)
+        return cast_chunk(batch, fields, timezone=self._dialect.timezone)
 
     def _from_text(self, letter: DeadLetter, fields: Sequence[Field]) -> Chunk:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "record"
-            text = f"{letter.raw}\n".encode(self._dialect.encoding, "surrogateescape")
-            file.write_bytes(text)
-            source = open_source(str(file), self._dialect)
-            found = [source.parse(piece, fields) for piece in source.read()]
+        try:
+            found = self._parsed(letter, [f._replace(source=self._names[f.source]) for f in fields])
+        except (AdaptiveError, UnicodeError) as error:
+            return _refused(letter, str(error))
         if len(found) == 1 and found[0].count == 1:
             return found[0]
-        reason = f"expected one record, found {sum(chunk.count for chunk in found)}"
-        return Chunk(0, 1, [], [Reject(0, letter.code, reason, raw=letter.raw)])
+        return _refused(letter, f"expected one record, found {sum(chunk.count for chunk in found)}")
+
+    def _parsed(self, letter: DeadLetter, fields: Sequence[Field]) -> list[Chunk]:
+        if self._dialect.format == "xml":
+            raise SourceError('a piece of XML is not read again: write its values as "row" instead of "raw"')
+        name = (letter.file or "").removesuffix(".gz").removesuffix(".zst")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"record{PurePath(name).suffix}"  # .tsv has a delimiter of its own
+            file.write_bytes(f"{letter.raw}\n".encode(self._dialect.encoding, "surrogateescape"))
+            source = open_source(str(file), self._dialect)
+            return [source.parse(piece, fields) for piece in source.read()]
+
+
+def _refused(letter: DeadLetter, reason: str) -> Chunk:
+    return Chunk(0, 1, [], [Reject(0, letter.code, reason, raw=letter.raw)])
+
+
+def dialect_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the header of a dead letter file says about the form of its records."""
+    return {field: header[field] for field in Dialect.__slots__ if header.get(field) is not None}
 
 
 def replay_plan(
@@ -85,8 +104,12 @@ def replay_plan(
     position the last counts. Raises UsageError or RefusedError.
     """
     header, letters = dead_letters.read(path)
-    if "columns" not in header:
+    if header.get("format") == "rows":
         raise RefusedError(f"{path}: these records came from a program; their columns are not known")
+    if missing := [name for name in HEADER if name not in header]:
+        raise RefusedError(
+            f"{path}: its first line lacks {', '.join(missing)}, without which nothing is loaded"
+        )
     target = Target(
         to, table, header["mode"] if header["mode"] != "replace" else "append", tuple(header["key"])
     )
@@ -94,17 +117,22 @@ def replay_plan(
     counted = _rejected(target, header["load"])
     valid = [latest[position] for position in sorted(latest) if counted is None or position in counted]
     splits = range(1 + max((letter.position.split for letter in valid), default=0))
-    name = header["load"].removesuffix(SUFFIX) + SUFFIX  # a replay's own rejects belong to the same load
     inputs = [
         Input(
             ReplaySource(header["source"], header, [x for x in valid if x.position.split == split]),
             None,
-            {"format": "replay"},
+            dialect_of(header),
+            header["timezone"],
         )
         for split in splits
     ]
-    settings = Settings(load_id=name, max_rejected=max_rejected)
+    settings = Settings(load_id=_name(header["load"], table), max_rejected=max_rejected)
     return Coordinator(inputs, target, settings, types={}, observe=observe, replay=True)
+
+
+def _name(load: str, table: str) -> str:
+    """Return the id of a load's replay into a table; what that rejects belongs to it again."""
+    return f"{load.partition(SUFFIX)[0]}{SUFFIX}-{blake2b(table.encode(), digest_size=4).hexdigest()}"
 
 
 def _rejected(target: Target, load: str) -> set[Position] | None:

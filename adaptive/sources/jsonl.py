@@ -115,5 +115,6 @@ class JsonlSource:
             raise UsageError(f"{self.name}: there is no record in it")
         schema = kinds.schema(self._dialect.types)
         if not schema.names:
-            raise UsageError(f"{self.name}: no line of it is a JSON object with members; is it JSON Lines? {ADVICE}")
+            reason = f"no line of it is a JSON object with members; is it JSON Lines? {ADVICE}"
+            raise UsageError(f"{self.name}: {reason}")
         return schema
