@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from adaptive.dialect import Dialect
-from adaptive.errors import UsageError
+from adaptive.errors import SourceError, UsageError
 from adaptive.rows import Chunk, Field
 from adaptive.sources.files import STDIN, Input, open_input, pieces, size, unbroken
 from adaptive.sources.json_blocks import SPACE, parse_block
@@ -52,6 +52,7 @@ class JsonlSource:
         self._dialect = dialect
         self._pieces = self._open()
         self._head: list[Piece] = []
+        self._break: SourceError | None = None  # met while the columns were looked for
         self._input: Input | None = None  # the one opened last
 
     @property
@@ -84,6 +85,8 @@ class JsonlSource:
         while self._head:
             yield self._head.pop(0)
         yield from self._pieces
+        if self._break:
+            raise self._break
 
     def parse(self, raw: Piece, fields: Sequence[Field]) -> Chunk:
         """Return the records of a piece, cast; rejects have the codes json, encoding and value."""
@@ -98,7 +101,11 @@ class JsonlSource:
 
     def _beginning(self) -> list[Piece]:
         while sum(len(piece.block) for piece in self._head) < HEAD:
-            more = list(islice(self._pieces, 1))
+            try:
+                more = list(islice(self._pieces, 1))
+            except SourceError as error:
+                self._break = error
+                break
             if not more:
                 break
             self._head += more
@@ -112,6 +119,8 @@ class JsonlSource:
             kinds.add(piece.block)
             blank = blank and not piece.block.strip(SPACE)
         if blank:
+            if self._break:
+                raise self._break
             raise UsageError(f"{self.name}: there is no record in it")
         schema = kinds.schema(self._dialect.types)
         if not schema.names:

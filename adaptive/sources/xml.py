@@ -102,7 +102,10 @@ class XmlSource:
     def _ready(self) -> PieceReader:
         """Return the reader; before that, check the document's beginning, or infer the mapping from it."""
         if self._reader is None:
-            root = self._beginning()
+            root, flaw = self._beginning()
+            if flaw and not len(root) and not self._mapping:
+                reason = f"its first record is malformed, so its columns are not known: {flaw}"
+                raise UsageError(f"{self.name}: {reason}; mend it, or name the columns with --mapping")
             mapping = self._mapping or infer_mapping(root, self.name)
             if local(root) != mapping.row[0]:
                 row = "/".join(mapping.row)
@@ -110,8 +113,8 @@ class XmlSource:
             self._reader = PieceReader(self.name, mapping, self._dialect.null)
         return self._reader
 
-    def _beginning(self) -> etree._Element:
-        """Return the root with its first children; what standard input gave is kept for `read`."""
+    def _beginning(self) -> tuple[etree._Element, str]:
+        """Return as `XmlText.beginning`; what standard input gave is kept for `read`."""
         if self.name == STDIN:
             self._text = self._opened()
             return self._text.beginning()

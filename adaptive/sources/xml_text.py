@@ -101,8 +101,10 @@ class XmlText:
         head, self._head = self._head, b""
         return head or self._read(size)
 
-    def beginning(self) -> etree._Element:
+    def beginning(self) -> tuple[etree._Element, str]:
         """Return the root with the complete children among its first ones, keeping the text for `read`.
+
+        Beside it, what is malformed there, if anything is.
 
         Raises UsageError for what is not XML, and for a DTD.
         """
@@ -110,9 +112,9 @@ class XmlText:
             want = 2 * len(self._head) or BEGINNING
             more = _at_least(self._read, want - len(self._head))
             self._head += more
-            root = _first_children(self._head, self._name)
-            if len(root) or not more:
-                return root
+            root, flaw = _first_children(self._head, self._name)
+            if len(root) or flaw or not more:
+                return root, flaw
 
     def __enter__(self) -> Self:
         return self
@@ -123,19 +125,19 @@ class XmlText:
         self._input.close()
 
 
-def _first_children(text: bytes, name: str) -> etree._Element:
-    """Return the root of a document's beginning, without a child that is not complete."""
+def _first_children(text: bytes, name: str) -> tuple[etree._Element, str]:
+    """Return the root of a document's beginning, without an incomplete child, and what is malformed."""
     pull = etree.XMLPullParser(
         ("start", "end"), encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False
     )
-    reason = "it has no element"
+    flaw = ""
     try:
         pull.feed(text)
     except etree.XMLSyntaxError as error:
-        reason = str(error.msg)
+        flaw = str(error.msg)
     events = [(event, cast("etree._Element", element)) for event, element in pull.read_events()]
     if not events:
-        raise UsageError(f"{name}: this is not XML: {reason}")
+        raise UsageError(f"{name}: this is not XML: {flaw or 'it has no element'}")
     root = events[0][1]
     if root.getroottree().docinfo.internalDTD is not None:
         raise UsageError(f"{name}: it has a document type definition; DTDs and their entities are refused")
@@ -143,4 +145,4 @@ def _first_children(text: bytes, name: str) -> etree._Element:
     for child in list(root.iterchildren("*"))[-1:]:
         if child not in ended:
             root.remove(child)
-    return root
+    return root, flaw
