@@ -146,10 +146,7 @@ class SqliteSink:
         self._types: dict[str, pa.DataType] = {}  # if a load made the table
 
     def open(self) -> None:
-        """Connect if the file exists; `prepare` and `begin` make it.
-
-        Raises FileNotFoundError if its folder is missing, sqlite3.DatabaseError if it is no database.
-        """
+        """Connect if the file exists, else `prepare` or `begin` makes it; a missing folder is an OSError."""
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"{self.path.parent} is no folder; make it first")
         if self.path.exists():
@@ -158,8 +155,9 @@ class SqliteSink:
     def close(self) -> None:
         """Disconnect, rolling back what is open."""
         self.rollback()
-        if self._db:
-            self._db.close()
+        with suppress(sqlite3.Error):
+            if self._db:
+                self._db.close()
         self._db = None
 
     def __enter__(self) -> Self:
@@ -199,8 +197,7 @@ class SqliteSink:
     def prepare(self, load: Mapping[str, Any], schema: pa.Schema | None = None) -> Sequence[tuple[Any, ...]]:
         """Make ledger and table, take the splits over, and return the table's columns.
 
-        Raises LookupError if the table is missing and `schema` is None, or if the mode's key does not
-        fit; PermissionError if the file cannot be written.
+        Raises LookupError for a missing table or a key that does not fit the mode, or PermissionError.
         """
         if schema is None and not self.path.exists():
             raise self._missing()
@@ -274,12 +271,9 @@ class SqliteSink:
         if self.mode not in ("ignore", "upsert"):
             return
         if not self._keys:
-            raise LookupError(
-                f"mode {self.mode}: table {self.table!r} has no primary key, name a key with --key"
-            )
-        names = [column.name for column in self._columns]
+            raise LookupError(f"mode {self.mode}: {self.table!r} has no primary key, name a key with --key")
         try:
-            db.execute("EXPLAIN " + self._sql(names, _values(names)), [None] * len(names))
+            db.execute("EXPLAIN " + self._sql([self._columns[0].name], "VALUES (NULL)"))
         except sqlite3.OperationalError as error:
             raise LookupError(f"key ({_list(self._keys)}) of table {self.table!r}: {error}") from error
 
@@ -355,10 +349,7 @@ class SqliteSink:
     # --- a transaction ---
 
     def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
-        """Take the write lock and enter the receipt; False if the batch is already committed.
-
-        Waits up to 30 s for another writer. Raises OwnershipLostError if the splits are another run's.
-        """
+        """Take the write lock, waiting up to 30 s, and enter the receipt; False if it is there already."""
         if receipt is None and self.mode == "replace":
             raise ValueError("mode replace needs prepare, a receipt in begin, and finish")
         db = self._connection()
@@ -425,8 +416,7 @@ class SqliteSink:
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable.
 
-        A deferred foreign key fails here and leaves the transaction open; in the next one each write
-        checks them, so that the rows can be found.
+        If a deferred foreign key fails here, the writes of the next transaction check them row by row.
         """
         db = self._connection()
         if self._batch:
@@ -458,7 +448,7 @@ class SqliteSink:
         if self._db and self._stage:
             with suppress(sqlite3.Error):  # it was not attached yet
                 self._db.execute("DETACH stage")
-            Path(self._stage).unlink()
+            Path(self._stage).unlink(missing_ok=True)
             self._stage = None
 
     @contextmanager
@@ -499,7 +489,7 @@ class SqliteSink:
         try:
             return self._connection().executemany(self._sql(names, _values(names)), rows).rowcount
         except Exception as error:
-            vars(error)["index"] = first + len(columns[0]) - 1 - sum(1 for _ in rows)
+            vars(error)["index"] = first + max(map(len, columns), default=0) - 1 - sum(1 for _ in rows)
             raise
 
     def _sql(self, names: Sequence[str], source: str) -> str:
@@ -610,9 +600,7 @@ class SqliteSink:
 
 def _path(url: str) -> Path:
     if not url.startswith("sqlite:///") or re.search("[?#]", url):
-        raise ValueError(
-            f"{url!r}: expected sqlite:///relative.db or sqlite:////absolute.db (? is %3F, # %23)"
-        )
+        raise ValueError(f"{url!r} is not sqlite:///relative.db or sqlite:////absolute.db (? is %3F, # %23)")
     path = unquote(url.removeprefix("sqlite:///"), errors="strict")
     if not path or path == ":memory:" or "\0" in path:
         raise ValueError(f"{url!r} names no file; a database in memory would be gone after the load")
@@ -744,9 +732,8 @@ def _timestamp(value: datetime) -> str:
 
 def _json(value: object) -> str:
     # Decimals and dates inside become text: a JSON number would be read as a float.
-    return _text(
-        json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    )
+    text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _text(text)
 
 
 FORMS: dict[type, Callable[[Any], object]] = {
