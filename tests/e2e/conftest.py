@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -48,10 +49,8 @@ class Finished:
 
 
 @pytest.fixture
-def adaptive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def adaptive(tmp_path: Path) -> Command:
     """The command, in an empty folder and without settings from outside."""
-    import os
-
     folder = tmp_path / "work"
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ADAPTIVE_")}
@@ -62,8 +61,8 @@ def adaptive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 def orders_table(lab: Lab) -> str:
     """The DDL of a table for market orders, made in the lab."""
     lab.execute(
-        "CREATE TABLE orders (order_id BIGINT PRIMARY KEY, symbol TEXT NOT NULL, side TEXT, quantity INTEGER, "
-        "price NUMERIC(13,4), order_type TEXT, trader_id INTEGER, venue TEXT, "
+        "CREATE TABLE orders (order_id BIGINT PRIMARY KEY, symbol TEXT NOT NULL, side TEXT, "
+        "quantity INTEGER, price NUMERIC(13,4), order_type TEXT, trader_id INTEGER, venue TEXT, "
         f"placed_at {'TIMESTAMPTZ' if lab.name == 'postgres' else 'TEXT'}, note TEXT)"
     )
     return "orders"
