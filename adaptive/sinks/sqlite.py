@@ -139,7 +139,7 @@ class SqliteSink:
         self.duplicates = 0
         self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
         self._db: sqlite3.Connection | None = None
-        self._stage: str | None = None  # path of the staging file of this transaction
+        self._attached = False  # a staging file
         self._batch: tuple[str, str] | None = None  # load and batch of the open receipt
         self._immediate = False  # deferred foreign keys are checked by each write, not by commit
         self._columns: list[_Column] = []
@@ -406,7 +406,7 @@ class SqliteSink:
         """
         with self._savepoint():
             stored, written = self._storable(rows), None
-            if len(rows) >= STAGE_ROWS and not self._stage and find_spec("adbc_driver_sqlite"):
+            if len(rows) >= STAGE_ROWS and not self._attached and find_spec("adbc_driver_sqlite"):
                 written = self._insert_staged(stored)
             if written is None:
                 written = self._insert(stored.column_names, [column.to_pylist() for column in stored.columns])
@@ -445,11 +445,10 @@ class SqliteSink:
 
     def _end(self) -> None:
         self.doomed, self._batch = False, None
-        if self._db and self._stage:
-            with suppress(sqlite3.Error):  # it was not attached yet
+        if self._db and self._attached:
+            with suppress(sqlite3.Error):
                 self._db.execute("DETACH stage")
-            Path(self._stage).unlink(missing_ok=True)
-            self._stage = None
+                self._attached = False
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -469,11 +468,12 @@ class SqliteSink:
 
     def _insert_staged(self, rows: pa.Table) -> int | None:
         """Insert a table by way of a staging file; None if SQLite refuses the data."""
-        descriptor, self._stage = tempfile.mkstemp(".db", "adaptive-")
-        os.close(descriptor)
-        _fill(self._stage, rows)
         db = self._connection()
-        db.execute("ATTACH ? AS stage", [self._stage])
+        # The attached file stays open; without its name nothing is left behind if the process is killed.
+        with tempfile.TemporaryDirectory(prefix="adaptive-", ignore_cleanup_errors=True) as folder:
+            _fill(f"{folder}/stage.db", rows)
+            db.execute("ATTACH ? AS stage", [f"{folder}/stage.db"])
+        self._attached = True
         # The parser needs a WHERE before ON CONFLICT; without one SQLite copies whole records.
         select = "SELECT * FROM stage.batch" + " WHERE true" * (self.mode in ("ignore", "upsert"))
         try:

@@ -794,6 +794,7 @@ def test_a_process_killed_before_or_after_commit_leaves_nothing_or_everything(
     assert child.returncode == 9
     assert query(url, "SELECT count(*) FROM t") == [(rows,)]
     assert query(url, "SELECT count(*) FROM _adaptive_ledger") == [(receipts,)]
+    assert list(tmp_path.glob("adaptive-*")) == []
 
 
 WRITER = """
