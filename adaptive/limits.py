@@ -17,7 +17,7 @@ CEILING = 50_000  # COPY gained < 3 % above it (measured at 100,000), memory dou
 WORTH = 1.05  # a step has to gain this much throughput to be kept
 SMOOTHING = 0.4  # weight of the newest observation, as in Vector
 ROUNDS = 4  # batches of each writer for a measurement; with 3, 10 % of noise can cost a quarter of the rate
-SLOW_START_SECONDS = 0.25  # doubling goes on while a batch takes less; a commit alone may take 0.01 s
+SLOW_START_SECONDS = 0.5  # doubling goes on while a batch takes less; a commit alone may take 0.05 s
 MAX_SECONDS = 2.0  # a transaction that takes longer holds locks and receipts for too long
 
 

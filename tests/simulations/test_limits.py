@@ -191,7 +191,7 @@ def test_slow_start_doubles_while_transactions_are_short() -> None:
 def test_slow_start_ends_with_a_long_transaction() -> None:
     limit = Controller(max_writers=WRITERS)
     for now in (1, 2, 3):
-        assert limit.observe(rows=limit.rows, seconds=0.5, now=now, full=True, backlog=False) is None
+        assert limit.observe(rows=limit.rows, seconds=0.6, now=now, full=True, backlog=False) is None
     assert limit.rows == START
 
 
@@ -199,13 +199,13 @@ def test_a_measurement_is_of_full_batches_in_a_row() -> None:
     limit = Controller(max_writers=WRITERS)
     for batch in range(300):
         full = batch % 4 != 3
-        assert not limit.observe(rows=START, seconds=0.5, now=batch / 2, full=full, backlog=True)
+        assert not limit.observe(rows=START, seconds=0.6, now=batch / 2, full=full, backlog=True)
 
 
 def test_without_a_backlog_it_stays_where_it_is() -> None:
     limit = Controller(max_writers=WRITERS)
     for batch in range(300):
-        assert not limit.observe(rows=START, seconds=0.5, now=batch / 2, full=True, backlog=False)
+        assert not limit.observe(rows=START, seconds=0.6, now=batch / 2, full=True, backlog=False)
 
 
 def test_overload_halves_the_batch_takes_a_writer_away_and_neither_returns() -> None:
@@ -237,7 +237,7 @@ def test_a_ceiling_below_the_floor_wins() -> None:
 def test_commits_at_one_instant_are_no_infinite_rate() -> None:
     limit = Controller(max_writers=2)
     for _ in range(50):
-        assert limit.observe(rows=limit.rows, seconds=0.5, now=5.0, full=True, backlog=True) is None
+        assert limit.observe(rows=limit.rows, seconds=0.6, now=5.0, full=True, backlog=True) is None
 
 
 def test_a_fixed_limit_never_moves() -> None:
