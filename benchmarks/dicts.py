@@ -1,4 +1,4 @@
-"""From Python dicts to PostgreSQL, with `adaptive.Pipeline` and with a bare psycopg loop.
+"""From Python dicts to PostgreSQL, with `adaptive.load` and with a bare psycopg loop.
 
     python -m benchmarks.dicts adaptive|psycopg COUNT URL
 
@@ -15,17 +15,15 @@ from operator import itemgetter
 
 import psycopg
 
-import adaptive
+from adaptive.loader import load
 from adaptive.orders import COLUMNS, Order, orders
 
 PG_TYPES = ("int8", "text", "text", "int4", "numeric", "text", "int4", "text", "timestamptz", "text")
 
 
 def with_adaptive(some: list[Order], url: str) -> None:
-    """Put each dict into a pipeline."""
-    with adaptive.Pipeline(url, table="orders") as pipeline:
-        for order in some:
-            pipeline.put(order)
+    """Load the dicts as a user would."""
+    load(some, url, table="orders")
 
 
 def with_psycopg(some: list[Order], url: str) -> None:
