@@ -25,21 +25,36 @@ def chunks(
     Reading is serial, in the caller's thread; parsing runs up to `workers` pieces ahead. Raises
     SourceError after everything before the break has been yielded.
     """
+    ended = [time.monotonic()] * workers  # when each parser ended its last piece, in no order
 
     def parse(raw: Any, accepted: float) -> Chunk:
         started = time.monotonic()
+        metrics.spent("parser", "idle", started - ended.pop())
         chunk = source.parse(raw, fields)
-        metrics.spent("parser", "busy", time.monotonic() - started)
+        ended.append(now := time.monotonic())
+        metrics.spent("parser", "busy", now - started)
         return replace(chunk, accepted=accepted)
 
     ordinal = 0
     with ThreadPoolExecutor(workers, thread_name_prefix="parser") as pool:
-        parsed = (pool.submit(parse, raw, time.monotonic()) for raw in source.read())
+        raws = timed(source.read(), metrics)
+        parsed = (pool.submit(parse, raw, time.monotonic()) for raw in raws)
         for future in ahead(parsed, workers):
+            before = time.monotonic()
             chunk = future.result()
+            metrics.spent("reader", "idle", time.monotonic() - before)
             if chunk.count:
                 yield chunk.moved(split, ordinal)
             ordinal += chunk.count
+
+
+def timed(raws: Iterator[T], metrics: Metrics) -> Iterator[T]:
+    """Yield what is read, noting the time that reading takes."""
+    started = time.monotonic()
+    for raw in raws:
+        metrics.spent("reader", "busy", time.monotonic() - started)
+        yield raw
+        started = time.monotonic()
 
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
