@@ -606,7 +606,8 @@ def test_prepare_describes_the_columns(make: Make, database: Database) -> None:
 def test_a_missing_table_is_created_with_its_key_and_starts_afresh(make: Make, database: Database) -> None:
     schema = pa.schema({"Id": pa.int64(), "price": pa.decimal128(18, 4), "at": pa.timestamp("us", "UTC"),
                         "tags": pa.list_(pa.string()), "ok": pa.bool_(), "x": pa.float64(),
-                        "u": pa.uint64(), "raw": pa.binary(), "d": pa.date32()})  # fmt: skip
+                        "u": pa.uint64(), "raw": pa.binary(), "d": pa.date32(), "j": pa.json_(),
+                        "v": pa.string_view(), "id16": pa.uuid(), "t": pa.time64("us"), "b2": pa.binary(2)})  # fmt: skip
     sink = make("fresh", key=["Id"])
     with pytest.raises(LookupError, match="fresh"):
         sink.prepare(load())
@@ -615,6 +616,8 @@ def test_a_missing_table_is_created_with_its_key_and_starts_afresh(make: Make, d
         assert sink.receipts("L") == []
         assert [column[:2] for column in columns][:2] == [("Id", pa.int64()), ("price", pa.decimal128(18, 4))]
         assert columns[0][4]
+        assert [str(column[1]) for column in columns[-5:]] == [
+            "string", "string", "extension<arrow.uuid>", "time64[us]", "binary"]  # fmt: skip
         assert sink.begin(receipt())
         sink.write([{"Id": 1, "tags": ["a"], "u": 2**64 - 1}])
         sink.commit()
