@@ -607,7 +607,8 @@ def test_a_missing_table_is_created_with_its_key_and_starts_afresh(make: Make, d
     schema = pa.schema({"Id": pa.int64(), "price": pa.decimal128(18, 4), "at": pa.timestamp("us", "UTC"),
                         "tags": pa.list_(pa.string()), "ok": pa.bool_(), "x": pa.float64(),
                         "u": pa.uint64(), "raw": pa.binary(), "d": pa.date32(), "j": pa.json_(),
-                        "v": pa.string_view(), "id16": pa.uuid(), "t": pa.time64("us"), "b2": pa.binary(2)})  # fmt: skip
+                        "v": pa.string_view(), "id16": pa.uuid(), "t": pa.time64("us"),
+                        "b2": pa.binary(2)})  # fmt: skip
     sink = make("fresh", key=["Id"])
     with pytest.raises(LookupError, match="fresh"):
         sink.prepare(load())
