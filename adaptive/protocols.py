@@ -131,10 +131,10 @@ class Sink(Protocol):
         """
 
     def write(self, rows: Sequence[Row]) -> list[Rejection]:
-        """Write mappings of column to value. All or nothing where the sink is transactional.
+        """Write mappings of column to value, and return the rows it refused while it wrote the others.
 
-        Raises the driver's error; the transaction stays usable unless `doomed` is true. A sink
-        without transactions returns the rows it refused instead.
+        A sink that cannot tell them apart is all or nothing and raises the driver's error; the
+        transaction stays usable unless `doomed` is true.
         """
 
     def write_arrow(self, rows: pa.Table) -> list[Rejection]:

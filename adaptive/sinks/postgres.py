@@ -47,7 +47,7 @@ except ImportError:  # then there are only rows
 
 Values: TypeAlias = Sequence[object] | Mapping[str, object]
 Feed: TypeAlias = Callable[[psycopg.Copy], None]
-Verdict: TypeAlias = Literal["retry", "in_doubt", "reject", "fatal", "taken_over"]
+Verdict: TypeAlias = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 
 # The rights that each mode needs on the table.
 MODES = {"append": "INSERT", "ignore": "SELECT INSERT", "upsert": "SELECT INSERT UPDATE",
@@ -64,7 +64,7 @@ SESSION = """
     FROM pg_settings WHERE name = 'synchronous_commit'"""
 VERDICTS: dict[str, Verdict] = {
     "08001": "retry", "08": "in_doubt", "25P03": "in_doubt", "25P04": "in_doubt", "40003": "in_doubt",
-    "57P": "in_doubt", "40": "retry", "53": "retry", "55P03": "retry", "57014": "retry", "21": "reject",
+    "57P": "in_doubt", "40": "retry", "53": "overload", "55P03": "retry", "57014": "retry", "21": "reject",
     "22": "reject", "23": "reject", "44": "reject", "54000": "reject", "P0": "reject", "08P01": "fatal",
     "22P03": "fatal", "53100": "fatal",
 }  # by SQLSTATE or its longest known prefix; everything else is fatal  # fmt: skip
@@ -181,6 +181,24 @@ MERGE = """
     SELECT DISTINCT ON ({same}) {columns} FROM {staging} ORDER BY {same}, _adaptive_ordinal {direction}
     ON CONFLICT ({key}) DO {action}"""
 SAME_OR_NULL = "{key}, CASE WHEN ROW({key}) IS NOT NULL THEN 0 ELSE _adaptive_ordinal END"
+
+# Rows whose unique key the target or an earlier staged row has are told apart in one go: 1 % of them cost
+# 2.5 times a clean load this way, and 40 times when each one fails a COPY. NULLs are never the same.
+SIFT = """
+    WITH judged AS (
+        SELECT s.*, ROW({key}) IS NOT NULL AND (
+            row_number() OVER (PARTITION BY {key} ORDER BY _adaptive_ordinal) > 1
+            OR EXISTS (SELECT FROM {destination} t WHERE ({theirs}) = ({ours}))) AS taken
+        FROM {staging} s
+    ), written AS (
+        INSERT INTO {destination} ({columns}) OVERRIDING SYSTEM VALUE
+        SELECT {columns} FROM judged WHERE NOT taken ORDER BY _adaptive_ordinal
+    ) SELECT _adaptive_ordinal - (SELECT min(_adaptive_ordinal) FROM judged) FROM judged
+    WHERE taken ORDER BY 1"""
+INDEX_KEY = """
+    SELECT array_agg(attname::text) FROM pg_index JOIN pg_attribute ON attrelid = indrelid
+        AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1])
+    WHERE indexrelid = to_regclass(%s) AND indpred IS NULL AND indexprs IS NULL"""
 
 
 class OwnershipLostError(Exception):
@@ -455,9 +473,10 @@ class PostgresSink:
         return bool(inserted)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
-        """Write mappings of column to value, all or nothing; a key that a row lacks is NULL.
+        """Write mappings of column to value; a key that a row lacks is NULL.
 
-        Raises the driver's error, ValueRefusedError or LookupError (no such column). Always returns [].
+        Returns the rows whose unique key was taken, if the others could be written; else all or
+        nothing. Raises the driver's error, ValueRefusedError or LookupError (no such column).
         """
         self.duplicates = 0
         if not rows:
@@ -472,9 +491,9 @@ class PostgresSink:
         return self._write(names, len(rows), *forms)
 
     def write_arrow(self, rows: pa.Table) -> list[tuple[int, str, str]]:
-        """Write a table, all or nothing: in binary if its types are those of `prepare`, else as text.
+        """Write a table, in binary if its types are those of `prepare`, else as text. As `write`.
 
-        Raises the driver's error or LookupError (no such column). Always returns [].
+        Raises the driver's error or LookupError (no such column).
         """
         self.duplicates = 0
         if not rows.num_rows:
@@ -681,6 +700,12 @@ class PostgresSink:
                     self._as_text.add(names)
                 elif self._merges and not self._collided and isinstance(error, COLLISION):
                     self._collided = True
+                elif not self._merges and rows > 1 and isinstance(error, errors.UniqueViolation):
+                    if (
+                        refused := self._sift(names, feed or text, "(FORMAT binary)" if feed else "", error)
+                    ) is None:
+                        raise
+                    return refused
                 else:
                     raise
             else:
@@ -704,14 +729,42 @@ class PostgresSink:
         if not self._collided:
             self._copy(self._destination, names, feed, form)
             return
+        merged = self._merge(self._stage_rows(names, feed, form), names)
+        self.duplicates = rows - merged if self._mode == "ignore" else 0
+
+    def _stage_rows(self, names: tuple[str, ...], feed: Feed, form: LiteralString) -> sql.Identifier:
         staging = "pg_temp", f"_adaptive_merge_{_digest(repr(names))}"
         self._run(MERGE_STAGING, staging=sql.Identifier(*staging), columns=_list(names))
         if self._staged:
             self._run("TRUNCATE {staging}", staging=sql.Identifier(*staging))
         self._staged = True
         self._copy(staging, names, feed, form)
-        merged = self._merge(sql.Identifier(*staging), names)
-        self.duplicates = rows - merged if self._mode == "ignore" else 0
+        return sql.Identifier(*staging)
+
+    def _sift(
+        self, names: tuple[str, ...], feed: Feed, form: LiteralString, error: errors.UniqueViolation
+    ) -> list[Any] | None:
+        """Write the rows that keep the unique index an error names, and return the others.
+
+        None, with nothing written, if its key is not among the columns or something else is wrong, too.
+        """
+        index = sql.Identifier(str(error.diag.schema_name), str(error.diag.constraint_name)).as_string()
+        key: list[str] = (self._run(INDEX_KEY, [index]).fetchone() or ([],))[0] or []
+        if not key or not set(key) <= set(names):
+            return None
+        try:
+            self._dirty = True
+            judged = self._run(
+                SIFT, staging=self._stage_rows(names, feed, form), columns=_list(names), key=_list(key),
+                destination=sql.Identifier(*self._destination),
+                ours=sql.SQL(", ").join([sql.Identifier("s", name) for name in key]),
+                theirs=sql.SQL(", ").join([sql.Identifier("t", name) for name in key]),
+            )  # fmt: skip
+            reason = str(error.diag.message_primary)
+            return [(row, str(error.sqlstate), reason) for (row,) in judged]
+        except psycopg.Error:
+            self._undo()
+            return None
 
     def _copy(self, table: tuple[str, ...], names: tuple[str, ...], feed: Feed, form: LiteralString) -> None:
         self._copied = table[-1]

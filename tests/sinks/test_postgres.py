@@ -367,7 +367,6 @@ def test_two_hundred_columns_with_hostile_names(make: Make, database: Database) 
 
 
 FAILURES: list[tuple[str, dict[str, Any]]] = [
-    ("unique", {"id": 0, "price": Decimal(1)}),
     ("check", {"id": 3, "price": Decimal(-1)}),
     ("null", {"id": None, "price": Decimal(1)}),
     ("nul in text", {"id": 3, "price": Decimal(1), "note": "a\0b"}),
@@ -400,6 +399,46 @@ def test_a_bad_row_is_named_and_the_transaction_stays_usable(
     sink.write_arrow(pa.Table.from_pylist(good[1:], batch.schema))
     sink.commit()
     assert database.rows("SELECT id, note FROM orders ORDER BY id") == [(0, "two\nlines"), (1, None), (4, "")]
+
+
+@pytest.mark.parametrize("form", ["rows", "arrow", "arrow text"])
+def test_rows_whose_unique_key_is_taken_are_returned_and_the_others_written(
+    make: Make, database: Database, form: str
+) -> None:
+    database.run("INSERT INTO orders VALUES (3, 1)")
+    sink = make()
+    rows = [
+        {"id": number, "price": Decimal("1.0000"), "note": str(number)} for number in (3, 0, 1, 0, 2, 3, 1)
+    ]
+    kinds = [("id", pa.int32()), ("price", pa.decimal128(18, 4)), ("note", pa.string())]
+    if form == "arrow text":
+        sink._as_text.add(("id", "price", "note"))
+    sink.begin()
+    for expected in ([0, 3, 5, 6], [0, 1, 2, 3, 4, 5, 6]):
+        refused = (
+            sink.write(rows)
+            if form == "rows"
+            else sink.write_arrow(pa.Table.from_pylist(rows, pa.schema(kinds)))
+        )
+        assert [index for index, _, _ in refused] == expected
+        assert {code for _, code, _ in refused} == {"23505"}
+        assert "orders_pkey" in refused[0][2]
+    sink.commit()
+    found = database.rows("SELECT id, note FROM orders ORDER BY id")
+    assert found == [(0, "0"), (1, "1"), (2, "2"), (3, None)]
+
+
+def test_a_taken_key_beside_another_fault_is_named_by_the_error(make: Make, database: Database) -> None:
+    sink = make()
+    rows = [{"id": number, "price": Decimal(1)} for number in (0, 0, *range(1, 2_000))]  # COPY buffers 1,000
+    rows.append({"id": 3_000, "price": Decimal(-1)})
+    sink.begin()
+    with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        sink.write(rows)
+    assert sink.hint(refused.value) == 1
+    sink.write(rows[:1])
+    sink.commit()
+    assert database.rows("SELECT count(*) FROM orders") == [(1,)]
 
 
 def test_a_foreign_key_fails_without_a_hint(make: Make, database: Database) -> None:
@@ -450,7 +489,7 @@ def test_a_lost_connection_is_in_doubt_and_dooms_the_transaction(make: Make, dat
 
 @pytest.mark.parametrize(
     ("sqlstate", "verdict"),
-    [("40001", "retry"), ("40P01", "retry"), ("55P03", "retry"), ("53300", "retry"), ("53200", "retry"),
+    [("40001", "retry"), ("40P01", "retry"), ("55P03", "retry"), ("53300", "overload"), ("53200", "overload"),
      ("57014", "retry"), ("22003", "reject"), ("22P02", "reject"), ("22021", "reject"), ("23505", "reject"),
      ("23514", "reject"), ("23P01", "reject"), ("P0001", "reject"), ("54000", "reject"), ("21000", "reject"),
      ("22P03", "fatal"), ("XX000", "fatal"), ("08P01", "fatal"), ("42501", "fatal"), ("42P01", "fatal"),
