@@ -764,6 +764,7 @@ class PostgresSink:
             return [(row, str(error.sqlstate), reason) for (row,) in judged]
         except psycopg.Error:
             self._undo()
+            self._copied = self._destination[-1]  # the first error is raised, and `hint` reads it
             return None
 
     def _copy(self, table: tuple[str, ...], names: tuple[str, ...], feed: Feed, form: LiteralString) -> None:
