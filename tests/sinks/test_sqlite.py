@@ -366,7 +366,9 @@ def test_arrow_values_sqlite_would_change_are_rejected_by_row(
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), "a\0b", "\ud800", Decimal("NaN"), object(), {"a": float("nan")}], ids=repr
+    "value",
+    [float("nan"), "a\0b", "\ud800", Decimal("NaN"), object(), {"a": float("nan")}],
+    ids=["nan", "nul", "surrogate", "decimal nan", "object", "nan inside"],
 )
 def test_python_values_sqlite_would_change_are_rejected_by_row(url: str, value: object) -> None:
     script(url, "CREATE TABLE t (v)")
