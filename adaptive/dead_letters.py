@@ -100,7 +100,7 @@ class DeadLetterFile:
         self._header = _to_json({"adaptive_dead_letters": VERSION, **header})
         self._written: set[Position] = set()
         self._lock = threading.Lock()
-        if _has_header(path) and read(path)[0].get("load") != header["load"]:
+        if _has_header(path) and read(path)[0].get("load") != header.get("load"):
             raise UsageError(f"{path} holds what another load rejected: name another file")
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
