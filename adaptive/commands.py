@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from adaptive.summary import loads_table, summary
 from adaptive.urls import redact, without_password
 
 log = logging.getLogger("adaptive")
+
+STOPPING = b"adaptive: stopping; what was read is still written (a second signal stops at once)\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,8 @@ def _signals(coordinators: Sequence[Coordinator]) -> Iterator[None]:
             coordinator.interrupt()
         if seen > 1 or not any(coordinator.reading for coordinator in coordinators):
             raise InterruptedLoadError(INTERRUPTED)
+        with suppress(OSError):  # not through sys.stderr, which may be in the middle of a write
+            os.write(2, STOPPING)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -80,6 +80,8 @@ class Settings:
             raise UsageError("linger and max-retries cannot be negative")
         if self.dead_letters is not None:
             check_output(self.dead_letters)
+            if Path(self.dead_letters).exists() and not Path(self.dead_letters).is_file():
+                raise UsageError(f"{self.dead_letters}: dead letters need a file, which can be replayed")
 
     @property
     def parsers(self) -> int:
