@@ -40,7 +40,7 @@ class Output:
 
 
 def show_log(level: str) -> None:
-    """Send the library's log to standard error from `level` on.
+    """Send the library's log, and psycopg's, to standard error from `level` on.
 
     Raises UsageError for an unknown level.
     """
@@ -54,8 +54,9 @@ def show_log(level: str) -> None:
         raise UsageError(f"log level {level!r} is not one of {', '.join(levels)}")
     stream = logging.StreamHandler()
     stream.setFormatter(logging.Formatter("adaptive: %(levelname)s: %(message)s"))
-    log.handlers[:] = [stream]
-    log.setLevel(levels[level.lower()])
+    for shown in (log, logging.getLogger("psycopg")):
+        shown.handlers[:] = [stream]
+        shown.setLevel(levels[level.lower()])
 
 
 def load(
