@@ -19,7 +19,7 @@ from adaptive import columns, feeder
 from adaptive.budget import Budget
 from adaptive.config import Settings, Target, open_sink
 from adaptive.dead_letters import DeadLetterFile
-from adaptive.delivery import Identity
+from adaptive.delivery import AGAIN, Identity
 from adaptive.errors import (
     AdaptiveError,
     InterruptedLoadError,
@@ -273,7 +273,7 @@ class Coordinator:
             sink.finish(load)
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: sink.classify(error) in ("retry", "in_doubt")),
+            retry=tenacity.retry_if_exception(lambda error: sink.classify(error) in AGAIN),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
             stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
             before_sleep=lambda _: sink.close(),
@@ -306,5 +306,5 @@ def _refusing(sink: Sink) -> Iterator[None]:
     except AdaptiveError:
         raise
     except Exception as error:
-        passing = not isinstance(error, OSError) and sink.classify(error) in ("retry", "in_doubt")
+        passing = not isinstance(error, OSError) and sink.classify(error) in AGAIN
         raise (SinkError if passing else RefusedError)(first_line(error)) from error
