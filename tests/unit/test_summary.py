@@ -68,7 +68,7 @@ def test_letters_of_attempts_that_did_not_commit_do_not_count(tmp_path: Path) ->
 
 def test_of_several_letters_of_a_record_the_last_counts(tmp_path: Path) -> None:
     result = rejected(tmp_path, range(1), range(1))
-    DeadLetterFile(str(result.dead_letters), {}).append([DeadLetter(Position(0, 0), "c", "later")])
+    DeadLetterFile(str(result.dead_letters), {"load": "l"}).append([DeadLetter(Position(0, 0), "c", "later")])
     assert [letter.reason for letter in result.rejected] == ["later"]
 
 
