@@ -29,6 +29,16 @@ def match(names: Sequence[str], columns: Sequence[Column], table: str) -> list[F
     return fields
 
 
+def widened(fields: Sequence[Field], columns: Sequence[Column]) -> list[Field]:
+    """Return the fields, and one more for each other column that is NULL when it is left out.
+
+    For records that may bring a column late: nothing changes for those that do not.
+    """
+    filled = {field.column.name for field in fields}
+    others = [c for c in columns if c.name not in filled and c.nullable and not c.default]
+    return [*fields, *(Field(column.name, column) for column in others)]
+
+
 def _find(name: str, columns: Sequence[Column]) -> Column | None:
     for column in columns:
         if column.name == name:

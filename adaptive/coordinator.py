@@ -144,7 +144,10 @@ class Coordinator:
                     )
 
     def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
-        schema = self._inputs[0].source.schema()
+        schema, *others = [item.source.schema() for item in self._inputs]
+        for item, other in zip(self._inputs[1:], others, strict=True):
+            if set(other.names) != set(schema.names):
+                raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
         try:
             found = sink.prepare(load)
         except LookupError:  # no table, or no key in it: with --create the second attempt tells
@@ -152,7 +155,10 @@ class Coordinator:
                 raise
             found = sink.prepare(load, self._schema())
         table = [Column(*column) for column in found]
-        return columns.match(schema.names, table, self._target.table)
+        fields = columns.match(schema.names, table, self._target.table)
+        # Not for upsert, which would overwrite columns that the file does not have.
+        late = self._inputs[0].source.sparse and self._target.mode != "upsert"
+        return columns.widened(fields, table) if late else fields
 
     def _schema(self) -> pa.Schema:
         inferred = self._inputs[0].source.infer()

@@ -30,6 +30,7 @@ class Source(Protocol):
 
     name: str  # for people: a path or "-"; holds no password
     format: str
+    sparse: bool  # a record may bring a column that `schema` does not have
 
     @property
     def consumed(self) -> int:

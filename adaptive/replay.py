@@ -32,6 +32,7 @@ class ReplaySource:
     """The dead letters of one split, as a source whose records keep their positions."""
 
     format = "dead letters"
+    sparse = False
 
     def __init__(self, name: str, header: Mapping[str, Any], letters: Sequence[DeadLetter]) -> None:
         self.name, self._letters = name, letters

@@ -29,6 +29,7 @@ class CsvSource:
     """
 
     format = "csv"
+    sparse = False
 
     def __init__(self, path: str, dialect: Dialect) -> None:
         self.name = path

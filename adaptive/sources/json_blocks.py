@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.json as pj
@@ -33,8 +32,6 @@ from adaptive.sources.json_records import Line, parse_lines
 SPACE = b" \t\r\n"
 # An error costs 0.25 ms (measured): beyond one in 64 lines, reading all lines one by one is cheaper.
 LINES_PER_ERROR = 64
-
-Unexpected = Literal["ignore", "error"]  # pyarrow's `unexpected_field_behavior`
 
 _ROW = re.compile(r" in row (\d+)$")
 
@@ -75,23 +72,24 @@ def _is_braced(text: bytes) -> bool:
     return text[:1] == b"{" and text[-1:] == b"}" and (text.isascii() or is_utf8(text))
 
 
-def read_objects(block: bytes, schema: pa.Schema, unexpected: Unexpected = "ignore") -> pa.RecordBatch:
-    """Return a braced block as a batch. What is not in the schema is passed over or an error.
+def read_objects(block: bytes, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a braced block as a batch.
 
-    Raises ArrowInvalid for what does not parse, does not fit the schema, or is not one object per line.
+    Raises ArrowInvalid for what does not parse, is not in the schema or does not fit it, or is not one
+    object per line.
     """
-    table = _read(pa.py_buffer(block), schema, unexpected)
+    table = _read(pa.py_buffer(block), schema)
     if not table.num_rows == block.count(b"}\n{") + 1 == block.count(b"\n") + 1:
         raise pa.ArrowInvalid("not one object per line")
     columns = [table.column(name).combine_chunks() for name in schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _read(block: pa.Buffer, schema: pa.Schema, unexpected: Unexpected) -> pa.Table:
+def _read(block: pa.Buffer, schema: pa.Schema) -> pa.Table:
     return pj.read_json(
         pa.BufferReader(block),
         read_options=pj.ReadOptions(use_threads=False, block_size=block.size + 1),
-        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
     )
 
 
@@ -167,7 +165,7 @@ def _accepted(lines: Sequence[Line], ordinals: list[int], schema: pa.Schema) -> 
     row = 0
     while row < len(ordinals):
         try:
-            _read(block.slice(starts[row]), schema, "ignore")
+            _read(block.slice(starts[row]), schema)
             break
         except pa.ArrowInvalid as error:
             named = _ROW.search(str(error))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -67,10 +67,11 @@ def parse_lines(lines: Sequence[Line], fields: Sequence[Field]) -> tuple[pa.Reco
     The ordinals of the rejects are positions in `lines`.
     """
     columns: list[list[str | None]] = [[] for _ in fields]
+    known = {field.source for field in fields}
     rejects: list[Reject] = []
     for ordinal, line in enumerate(lines):
         try:
-            values = _values(line.text, fields)
+            values = _values(line.text, fields, known)
         except ValueError as error:
             rejects.append(_reject(ordinal, line, error))
             continue
@@ -80,9 +81,11 @@ def parse_lines(lines: Sequence[Line], fields: Sequence[Field]) -> tuple[pa.Reco
     return pa.RecordBatch.from_arrays(arrays, [field.source for field in fields]), rejects
 
 
-def _values(text: bytes, fields: Sequence[Field]) -> list[str | None]:
+def _values(text: bytes, fields: Sequence[Field], known: Collection[str]) -> list[str | None]:
     record = members(text)
     found = dict(record)
+    if late := [name for name in found if name not in known]:
+        raise ValueError(f"no column is known for {late[0]!r}, which the beginning of the file does not have")
     if len(found) < len(record):
         _check_unique([name for name, _ in record], fields)
     return [_column_text(found.get(field.source), field) for field in fields]

@@ -96,7 +96,7 @@ class Kinds:
             return None
         wide = {name: _widest(type_) for name, type_ in types.items()}
         try:
-            return read_objects(text, pa.schema(wide), "error")
+            return read_objects(text, pa.schema(wide))
         except pa.ArrowInvalid:
             return None
 

@@ -39,10 +39,11 @@ class JsonlSource:
 
     A column absent from a record, or null there, is NULL. Numbers keep every digit; a number in a
     text column stays as it was written, an object or array becomes JSON text. Blank lines are no
-    records. Names that no column asks for are passed over, whatever their values.
+    records. A name that appears late and has no column makes its record a reject.
     """
 
     format = "jsonl"
+    sparse = True
 
     def __init__(self, path: str, dialect: Dialect) -> None:
         """Check the dialect: UsageError for an encoding that JSON does not have."""

@@ -38,6 +38,7 @@ class ParquetSource:
     """Rows of a Parquet file, in file order."""
 
     format = "parquet"
+    sparse = False
 
     def __init__(self, path: str, dialect: Dialect) -> None:
         """Take a path; UsageError for standard input, as Parquet is read from its end."""

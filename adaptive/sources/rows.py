@@ -24,6 +24,7 @@ class RowsSource:
 
     name = "rows"
     format = "rows"
+    sparse = False
     total: int | None = None
 
     def __init__(self, records: Iterable[Row]) -> None:

@@ -31,6 +31,7 @@ class XmlSource:
     """
 
     format = "xml"
+    sparse = False
 
     def __init__(self, path: str, dialect: Dialect, *, piece: int = PIECE) -> None:
         """Read the mapping file, if there is one. Raises UsageError if it cannot be used."""

@@ -109,6 +109,21 @@ def test_several_files_and_globs(lab: Lab, adaptive: Command) -> None:
     assert len(lab.rows("orders")) == 400
 
 
+def test_a_name_that_json_lines_bring_late_fills_its_column(lab: Lab, adaptive: Command) -> None:
+    lab.execute("CREATE TABLE late (id INTEGER, qty INTEGER, kind VARCHAR(9) DEFAULT 'plain')")
+    lines = [json.dumps({"id": number, "padding": "x" * 90}) for number in range(15_000)]  # 1.6 MB
+    lines = [line.replace(', "padding": "' + "x" * 90 + '"', " " * 100) for line in lines]
+    lines += ['{"id": 15000, "qty": 5}', '{"id": 15001, "colour": "red"}']
+    (adaptive.folder / "late.jsonl").write_text("\n".join(lines))
+    assert adaptive("load", "late.jsonl", "--to", lab.url).code == 3
+    rows = {row["id"]: (row["qty"], row["kind"]) for row in lab.rows("late")}
+    assert rows[0] == (None, "plain")
+    assert rows[15_000] == (5, "plain")
+    assert len(rows) == 15_001
+    [letter] = adaptive.letters()
+    assert "colour" in letter["reason"]
+
+
 def test_standard_input(lab: Lab, adaptive: Command, order_file: OrderFile, orders_table: str) -> None:
     content = (adaptive.folder / order_file("orders.csv")).read_bytes()
     done = adaptive("load", "-", "--format", "csv", "--to", lab.url, "--table", "orders", stdin=content)

@@ -74,9 +74,6 @@ def beside_good_lines(line: bytes) -> Chunk:
         ('{"f": 1e300}', {"f": 1e300}),
         ('{"i": null, "t": null}', {}),
         ("{}", {}),
-        ('{"unknown": 1, "unknown": {"i": 7, "i": 8}}', {}),
-        ('{"unknown": 1e999}', {}),
-        ('{"unknown": "\\ud800"}', {}),
         ('\t {"i": 1} \r', {"i": 1}),
     ],
 )
@@ -110,6 +107,8 @@ def test_a_value_is_read_as_it_is_meant_alone_and_beside_others(line: str, row: 
         (b'{"i": 1}\x00', "json", None),
         (b'{"t": "\xff"}', "encoding", None),
         (b'{"unknown": "\xff"}', "encoding", None),
+        (b'{"unknown": 1}', "json", None),
+        (b'{"unknown": null}', "json", None),
         (b'{"i": 1.5}', "value", "i"),
         (b'{"i": 9223372036854775808}', "value", "i"),
         (b'{"i": 1e999999999}', "value", "i"),
@@ -214,7 +213,8 @@ def test_rows_and_rejects_are_exact_at_any_piece_size(
     for number, line in enumerate(given_lines, 1):
         lines.append((line if isinstance(line, bytes) else dumped(line)) + newline)
         if isinstance(line, dict):
-            expected.append({k: v for k, v in line.items() if v is not None and k != "unknown"})
+            known = {k: v for k, v in line.items() if v is not None}
+            expected.append(number if "unknown" in line else known)
         elif line.strip():
             expected.append(number)
     found: list[dict[str, object] | int] = []
@@ -254,7 +254,8 @@ def test_schema_is_the_union_of_names_in_order_of_appearance(tmp_path: Path) -> 
             "f": pa.string(),
         }
     )  # fmt: skip
-    assert load(source, [Field("a", Column("a", pa.int64()))]) == [{"a": 1}, {}, {"a": 70}]
+    fields = [Field(column.name, Column(column.name, column.type)) for column in source.schema()]
+    assert [row.get("a") for row in load(source, fields)] == [1, None, 70]
 
 
 def test_declared_types_go_before_found_ones(tmp_path: Path) -> None:
