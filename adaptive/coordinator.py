@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -29,8 +25,9 @@ from adaptive.errors import (
     TakenOverError,
 )
 from adaptive.flow import Flow
+from adaptive.identity import Input, LoadIdentity, day
 from adaptive.isolation import first_line
-from adaptive.ledger import Committed, fingerprint
+from adaptive.ledger import Committed
 from adaptive.metrics import Metrics
 from adaptive.protocols import Sink, Source
 from adaptive.result import LoadResult
@@ -39,20 +36,6 @@ from adaptive.rows import Chunk, Column, Field
 INTERRUPTED = "interrupted; the same command resumes the load"
 STREAM_LINGER = 1.0  # seconds that rows of a stream wait for a full batch; files wait as long as it takes
 GRACE = 30.0  # seconds that accepted rows get to be written after an interruption
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A source of a load, what identifies its content (None: nothing does), and its form.
-
-    `form` holds what else makes it another load: format and dialect. The time zone does not, but a
-    replay needs it.
-    """
-
-    source: Source
-    content: str | None
-    form: Mapping[str, Any]
-    timezone: str = "UTC"
 
 
 class Coordinator:
@@ -75,9 +58,7 @@ class Coordinator:
         self._types, self._observe, self._replay = types, observe, replay
         self._budget = Budget.parse(settings.max_rejected)
         self.table = target.table
-        self._name = ", ".join(os.path.abspath(i.source.name) if i.content else i.source.name for i in inputs)  # noqa: PTH100
-        self._contents = [i.content or secrets.token_hex(16) for i in inputs]
-        self._form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}
+        self._identity = LoadIdentity(inputs, target)
         self._interrupted = threading.Event()
         self.reading = False  # records are taken in: an interruption has to have them written
 
@@ -91,7 +72,7 @@ class Coordinator:
         try:
             open_sink(sink, self._target.url)
             with _refusing(sink):
-                load = self._identify(sink.loads())
+                load = self._identity.choose(sink.loads(), self._settings)
                 fields = self._prepare(sink, load)
                 if done := self._done(sink, load):
                     return done
@@ -107,41 +88,6 @@ class Coordinator:
     def interrupt(self) -> None:
         """Stop reading; `run` writes what was taken in and raises InterruptedLoadError."""
         self._interrupted.set()
-
-    def _identify(self, known: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the load to prepare: a new one, or the one that this command began before."""
-        identity = fingerprint(self._contents, self._form)
-        name = self._settings.load_id or identity[:16]
-        same = [row for row in known if row["load"] == name or row["load"].startswith(f"{name}#")]
-        if self._settings.again and same and same[-1]["state"] == "done":
-            name = f"{name}#{len(same) + 1}"
-        elif same:
-            name = same[-1]["load"]
-        self._refuse_changed(known, identity)
-        return {
-            "load": name,
-            "fingerprint": identity,
-            "source": self._name,
-            "mapping": json.dumps(self._described(), sort_keys=True, default=str),
-            "owner": secrets.token_hex(16),
-            "splits": list(range(len(self._inputs))),
-        }
-
-    def _described(self) -> dict[str, Any]:
-        known = {"contents": self._contents} if all(i.content for i in self._inputs) else {}
-        return {**self._form, **known}
-
-    def _refuse_changed(self, known: list[dict[str, Any]], identity: str) -> None:
-        if self._settings.again or self._settings.load_id or not all(i.content for i in self._inputs):
-            return
-        for row in known:
-            if row["source"] == self._name and row["fingerprint"] != identity:
-                contents = json.loads(row["mapping"] or "{}").get("contents", self._contents)
-                if contents != self._contents:
-                    raise RefusedError(
-                        f"{self._name} was loaded on {_day(row)} with other content; "
-                        f"--again loads it as it is now, beside what is there"
-                    )
 
     def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
         schema, *others = [item.source.schema() for item in self._inputs]
@@ -171,13 +117,13 @@ class Coordinator:
         if row["state"] != "done":
             return None
         self._refuse_emptied(sink, row["rows"])
-        return LoadResult(load["load"], self._name, already=_day(row))
+        return LoadResult(load["load"], self._identity.name, already=day(row))
 
     def _refuse_emptied(self, sink: Sink, rows: int) -> None:
         if rows and self._target.mode != "replace" and sink.empty():
             raise RefusedError(
                 f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
-                f"{self._name} are in it; --again loads them again"
+                f"{self._identity.name} are in it; --again loads them again"
             )
 
     def _feed(self, load: dict[str, Any], fields: list[Field], committed: Committed) -> LoadResult:
@@ -188,8 +134,8 @@ class Coordinator:
             self._settings.dead_letters or f"./{load['load']}.rejected.jsonl",
             {
                 "load": load["load"],
-                "source": self._name,
-                **self._form,
+                "source": self._identity.name,
+                **self._identity.form,
                 "timezone": self._inputs[0].timezone,
                 "columns": [f.column.name for f in fields],
                 "names": [f.source for f in fields],
@@ -217,8 +163,8 @@ class Coordinator:
         def result() -> LoadResult:
             snapshot = metrics.snapshot(time.monotonic())
             return LoadResult(
-                load["load"], self._name, snapshot.success_count, snapshot.duplicate_count, len(committed),
-                snapshot.duration_seconds, frozenset(rejected), letters.path, metrics=snapshot,
+                load["load"], self._identity.name, snapshot.success_count, snapshot.duplicate_count,
+                len(committed), snapshot.duration_seconds, frozenset(rejected), letters.path, metrics=snapshot,
             )  # fmt: skip
 
         try:
@@ -295,11 +241,6 @@ class Coordinator:
                 failure = TakenOverError("taken over by another run of the same load")
             failure.result = result
             raise failure from error
-
-
-def _day(row: Mapping[str, Any]) -> str:
-    when = row["finished_at"] or row["started_at"]
-    return when.astimezone().strftime("%Y-%m-%d %H:%M") if when else "an unknown day"
 
 
 @contextmanager

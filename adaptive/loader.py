@@ -11,10 +11,11 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from adaptive.config import Settings, Target
-from adaptive.coordinator import Coordinator, Input
+from adaptive.coordinator import Coordinator
 from adaptive.dialect import Dialect
 from adaptive.errors import AdaptiveError, UsageError
 from adaptive.flow import Flow
+from adaptive.identity import Input
 from adaptive.ledger import digest
 from adaptive.protocols import Mode, Source
 from adaptive.readings import times

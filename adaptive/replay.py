@@ -16,10 +16,11 @@ import pyarrow as pa
 from adaptive import dead_letters
 from adaptive.casts import cast_chunk
 from adaptive.config import Settings, Target, open_sink
-from adaptive.coordinator import Coordinator, Input
+from adaptive.coordinator import Coordinator
 from adaptive.dead_letters import DeadLetter
 from adaptive.dialect import Dialect
 from adaptive.errors import AdaptiveError, RefusedError, SourceError
+from adaptive.identity import Input
 from adaptive.ledger import Committed
 from adaptive.rows import Chunk, Field, Position, Reject
 from adaptive.sources import open_source
