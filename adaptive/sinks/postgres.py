@@ -221,7 +221,7 @@ class ValueRefusedError(psycopg.DataError):
     sqlstate = "22000"
 
     def __init__(self, index: int, reason: object) -> None:
-        super().__init__(f"row {index} of the write: {reason}")
+        super().__init__(str(reason))
         self.index = index
 
 

@@ -696,7 +696,7 @@ def _formed(
         formed.extend(None if value is None else form(value) for value in values)
     except UNFIT as error:
         row = first + len(formed)
-        raise BadValueError(f"row {row}, {where}{error}", row) from error
+        raise BadValueError(f"{where}{error}", row) from error
     return formed
 
 
@@ -841,7 +841,7 @@ def _arrow_date(days: Any) -> Any:
     pc, number = _arrow()[1], days.cast("int32")
     row = pc.index(pc.or_(pc.less(number, -719162), pc.greater(number, 2932896)), True).as_py()
     if row >= 0:
-        raise BadValueError(f"row {row}: the year is not within 1 and 9999", row)
+        raise BadValueError("the year is not within 1 and 9999", row)
     return days.cast("string")
 
 

@@ -374,7 +374,7 @@ def test_python_values_sqlite_would_change_are_rejected_by_row(url: str, value: 
     script(url, "CREATE TABLE t (v)")
     with SqliteSink(url, table="t") as sink:
         sink.begin()
-        with pytest.raises(BadValueError, match="row 1, column v: ") as caught:
+        with pytest.raises(BadValueError, match="column v: ") as caught:
             sink.write([{"v": 1}, {"v": value}])
         assert (sink.classify(caught.value), sink.hint(caught.value)) == ("reject", 1)
         sink.write([{"v": 1}])
@@ -399,9 +399,9 @@ def test_digits_a_numeric_column_would_round_are_rejected(url: str, text: str) -
     with SqliteSink(url, table="t") as sink:
         sink.begin()
         for rows in ([{"v": "1"}, {"v": text}], [{"v": "1"}, {"v": Decimal(text.strip())}]):
-            with pytest.raises(BadValueError, match=r"row 1, column v: .*digits"):
+            with pytest.raises(BadValueError, match=r"column v: .*digits"):
                 sink.write(rows)
-        with pytest.raises(BadValueError, match=r"row 1, .*digits"):
+        with pytest.raises(BadValueError, match=r"column v: .*digits"):
             sink.write_arrow(pa.table({"v": ["1", text]}))
 
 
