@@ -87,6 +87,7 @@ def load(
     max_rejected: MaxRejected = None,
     load_id: Annotated[str | None, _option("--load-id", "Name of the load, instead of its content.")] = None,
     again: Annotated[bool, _option("--again", "Load once more what is already loaded.")] = False,
+    dry_run: Annotated[bool, _option("--dry-run", "Read and check everything, write nothing.")] = False,
     max_retries: Annotated[int, _option("--max-retries", "Further attempts at a batch.")] = 10,
     metrics_json: MetricsJson = None,
     config: Config = None,  # noqa: ARG001 - its callback has read it
@@ -103,6 +104,7 @@ def load(
         "columns": _names(columns), "types": parse_types(types), "timezone": timezone, "mapping": mapping,
         "batch": batch, "writers": writers, "workers": workers, "queue_size": queue_size, "linger": linger,
         "dead_letters": dead_letters, "max_rejected": max_rejected, "load_id": load_id, "again": again,
+        "dry_run": dry_run,
         "max_retries": max_retries,
     }  # fmt: skip
     output = commands.Output(quiet=quiet, metrics_json=metrics_json)

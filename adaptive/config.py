@@ -55,7 +55,7 @@ class Settings:
     records; `linger` in milliseconds (None: files wait for a full batch, standard input 1 s,
     `Pipeline` not at all); `max_rejected` is a number or a percentage ("5%"); `dead_letters` a path,
     by default `./<load>.rejected.jsonl`; `load_id` names the load instead of its content; `again`
-    loads what was loaded before once more.
+    loads what was loaded before once more; `dry_run` reads and checks everything and writes nothing.
     """
 
     batch: str | int = "adaptive"
@@ -68,6 +68,7 @@ class Settings:
     max_rejected: str | int | None = None
     load_id: str | None = None
     again: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value out of bounds."""

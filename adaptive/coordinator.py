@@ -14,7 +14,7 @@ import tenacity
 from adaptive import columns, feeder
 from adaptive.budget import Budget
 from adaptive.config import Settings, Target, open_sink
-from adaptive.dead_letters import DeadLetterFile
+from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.delivery import AGAIN, Identity
 from adaptive.errors import (
     AdaptiveError,
@@ -71,6 +71,8 @@ class Coordinator:
         sink = self._target.sink()
         try:
             open_sink(sink, self._target.url)
+            if self._settings.dry_run:
+                return self._check(sink)
             with _refusing(sink):
                 load = self._identity.choose(sink.loads(), self._settings)
                 fields = self._prepare(sink, load)
@@ -85,22 +87,45 @@ class Coordinator:
         finally:
             sink.close()
 
+    def _check(self, sink: Sink) -> LoadResult:
+        """Read everything as the table's types, or the inferred ones, and write nothing but dead letters."""
+        with _refusing(sink):
+            try:
+                fields = self._match([Column(*column) for column in sink.columns()])
+            except LookupError:
+                if not self._target.create:
+                    raise
+                fields = self._match([Column(field.name, field.type) for field in self._schema()])
+        metrics = Metrics(time.monotonic())
+        letters: list[DeadLetter] = []
+        for split, item in enumerate(self._inputs):
+            for chunk in feeder.chunks(item.source, split, fields, self._settings.parsers, metrics):
+                metrics.count("enqueue", chunk.count)
+                name, kind = item.source.name, self._target.kind
+                letters += [DeadLetter.of(split, reject, name, kind) for reject in chunk.rejects]
+        return LoadResult(
+            "dry run", self._identity.name, metrics.total("enqueue") - len(letters), dry_run=letters,
+            seconds=time.monotonic() - metrics.started,
+        )  # fmt: skip
+
     def interrupt(self) -> None:
         """Stop reading; `run` writes what was taken in and raises InterruptedLoadError."""
         self._interrupted.set()
 
     def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
-        schema, *others = [item.source.schema() for item in self._inputs]
-        for item, other in zip(self._inputs[1:], others, strict=True):
-            if set(other.names) != set(schema.names):
-                raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
         try:
             found = sink.prepare(load)
         except LookupError:  # no table, or no key in it: with --create the second attempt tells
             if not self._target.create:
                 raise
             found = sink.prepare(load, self._schema())
-        table = [Column(*column) for column in found]
+        return self._match([Column(*column) for column in found])
+
+    def _match(self, table: list[Column]) -> list[Field]:
+        schema, *others = [item.source.schema() for item in self._inputs]
+        for item, other in zip(self._inputs[1:], others, strict=True):
+            if set(other.names) != set(schema.names):
+                raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
         fields = columns.match(schema.names, table, self._target.table)
         # Not for upsert, which would overwrite columns that the file does not have.
         late = self._inputs[0].source.sparse and self._target.mode != "upsert"

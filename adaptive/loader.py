@@ -55,6 +55,7 @@ class Options(TypedDict, total=False):
     max_rejected: str | int | None
     load_id: str | None
     again: bool
+    dry_run: bool
 
 
 def load(

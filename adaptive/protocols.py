@@ -103,6 +103,12 @@ class Sink(Protocol):
         is missing (the text names it), otherwise the driver's error.
         """
 
+    def columns(self) -> Sequence[tuple[Any, ...]]:
+        """Return the table's columns as `prepare` does, and change nothing.
+
+        Raises LookupError if the table is missing.
+        """
+
     def loads(self) -> list[dict[str, Any]]:
         """Return the rows of `_adaptive_loads` for the table ([] if there is no ledger), oldest first.
 

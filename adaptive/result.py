@@ -18,7 +18,7 @@ class LoadResult:
     """What a load of one source, or of several, came to.
 
     Counts are records of this run; `resumed` were settled by an earlier run of the same load.
-    `already` says when the whole load was found done, `notes` what the user should know.
+    `already` says when the whole load was found done; `dry_run` holds what a dry run would reject.
     """
 
     load: str
@@ -30,9 +30,9 @@ class LoadResult:
     rejected_positions: frozenset[Position] = frozenset()
     dead_letters: str | None = None
     already: str | None = None
-    notes: Sequence[str] = ()
     metrics: Snapshot | None = None
     parts: Sequence[LoadResult] = field(default_factory=tuple)
+    dry_run: Sequence[DeadLetter] | None = None
 
     @classmethod
     def of(cls, parts: Sequence[LoadResult]) -> LoadResult:
@@ -46,19 +46,21 @@ class LoadResult:
             duplicates=sum(part.duplicates for part in parts),
             resumed=sum(part.resumed for part in parts),
             seconds=sum(part.seconds for part in parts),
-            notes=[note for part in parts for note in part.notes],
+            dry_run=None if parts[0].dry_run is None else (),
             parts=tuple(parts),
         )
 
     @property
     def rejected_count(self) -> int:
         """Return how many records of the load were rejected, those of earlier runs included."""
-        return len(self.rejected_positions) + sum(part.rejected_count for part in self.parts)
+        own = len(self.rejected_positions if self.dry_run is None else self.dry_run)
+        return own + sum(part.rejected_count for part in self.parts)
 
     @cached_property
     def rejected(self) -> list[DeadLetter]:
         """Return the dead letters that count, read from their files, by position."""
         found = [letter for part in self.parts for letter in part.rejected]
+        found += self.dry_run or []
         if self.dead_letters and self.rejected_positions and os.path.exists(self.dead_letters):  # noqa: PTH110
             _, letters = dead_letters.read(self.dead_letters)
             latest = {

@@ -27,17 +27,17 @@ def _lines(result: LoadResult) -> Iterator[str]:
         return
     yield from (f"  {_source(part)}: {part}" for part in result.parts)
     rate = f", {result.written / result.seconds:,.0f} rows/s" if result.written and result.seconds else ""
-    yield _line("written", result.written, f"rows in {result.seconds:.2f} s{rate}")
+    verb = "written" if result.dry_run is None else "would write"
+    yield _line(verb, result.written, f"rows in {result.seconds:.2f} s{rate}")
     if result.resumed:
         yield _line("resumed", result.resumed, "records were settled by an earlier run")
     if result.duplicates:
         yield _line("there already", result.duplicates, "rows left as they are")
     if result.rejected_count:
-        yield _line(
-            "rejected", result.rejected_count, f"records, kept in {result.dead_letters or 'their files'}"
-        )
+        kept = f"records, kept in {result.dead_letters or 'their files'}"
+        text = kept if result.dry_run is None else "records, at least: constraints are not tried"
+        yield _line("rejected", result.rejected_count, text)
         yield from (f"    {letter}" for letter in islice(result.rejected, SHOWN))
-    yield from (f"  note: {note}" for note in result.notes)
     if result.metrics and result.written:
         yield from _figures(result.metrics)
 

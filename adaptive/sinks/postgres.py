@@ -375,6 +375,10 @@ class PostgresSink:
                 self._start(load)
         except errors.InsufficientPrivilege as error:
             raise PermissionError(str(error)) from error
+        return self.columns()
+
+    def columns(self) -> Sequence[tuple[Any, ...]]:
+        """Return the table's columns, and change nothing. Raises LookupError if it is missing."""
         key = self._table.key
         return [
             (c.name, c.arrow() or pa.string(), c.nullable, c.filled, c.name in key, c.max_length)

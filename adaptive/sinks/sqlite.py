@@ -214,6 +214,12 @@ class SqliteSink:
             if _code(error) in RIGHTS:
                 raise PermissionError(f"{self.path} and its folder must be writable: {error}") from error
             raise
+        return self.columns()
+
+    def columns(self) -> Sequence[tuple[Any, ...]]:
+        """Return the table's columns, and change nothing. Raises LookupError if it is missing."""
+        if not self.path.exists() or not self._describe(self._connection()):
+            raise self._missing()
         return [
             (c.name, self._types.get(c.name) or _foreign_type(c.declared), bool(c.nullable), bool(c.default),
              c.key > 0, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from datetime import datetime
@@ -269,6 +270,23 @@ def test_replay_loads_mended_letters_once(lab: Lab, adaptive: Command, orders_ta
     assert len(lab.rows("orders")) == 200
     assert adaptive(*replay).code == 0
     assert len(lab.rows("orders")) == 200
+
+
+def test_a_dry_run_finds_bad_values_and_touches_nothing(
+    lab: Lab, adaptive: Command, order_file: OrderFile, orders_table: str
+) -> None:
+    orders.write(adaptive.folder / "orders.csv", 300, bad_share=0.02)
+    done = adaptive("load", "orders.csv", "--to", lab.url, "--dry-run")
+    assert done.code == 3, done.err
+    assert re.search(r"would write +29[46] rows", done.out), done.out
+    assert "record 50, column quantity" in done.out
+    assert lab.rows("orders") == []
+    assert "no loads" in adaptive("status", lab.url).out
+    assert list(adaptive.folder.glob("*.rejected.jsonl")) == []
+    fresh = adaptive("load", order_file("new.csv", 10), "--to", lab.url, "--dry-run", "--create")
+    assert fresh.code == 0, fresh.err
+    assert re.search(r"would write +10 rows", fresh.out), fresh.out
+    assert adaptive("load", "new.csv", "--to", lab.url, "--dry-run").code == 2
 
 
 def test_status_and_doctor(lab: Lab, adaptive: Command, order_file: OrderFile) -> None:

@@ -40,13 +40,12 @@ def test_what_happened_is_said() -> None:
     metrics.decided(1.0, 0, 7, 2, "one more writer")
     metrics.decided(2.0, 0, 7, 1, "the last step did not pay")
     result = LoadResult(
-        "l", "a.csv", written=9, duplicates=1, resumed=4, seconds=1.0, notes=["mind"],
+        "l", "a.csv", written=9, duplicates=1, resumed=4, seconds=1.0,
         metrics=metrics.snapshot(2.0),
     )  # fmt: skip
     text = lines(result)
     assert "resumed 4 records were settled by an earlier run" in text
     assert "there already 1 rows left as they are" in text
-    assert "note: mind" in text
     assert "batches 2 of up to 7 rows, by 2 writers" in text
     assert "retried 2 times" in text
     assert str(result) == "9 written, 1 there already, 4 settled by an earlier run, 1.0 s"
@@ -86,7 +85,7 @@ def test_a_load_that_was_done_already_says_the_way_out() -> None:
 
 def test_several_loads_are_summed_and_listed(tmp_path: Path) -> None:
     one = rejected(tmp_path, range(2), range(2))
-    other = LoadResult("m", "/in/b.csv", written=7, seconds=1.0, notes=["mind"])
+    other = LoadResult("m", "/in/b.csv", written=7, seconds=1.0)
     result = LoadResult.of([one, other])
     assert (result.written, result.rejected_count, result.load) == (12, 2, "l, m")
     assert [letter.position.ordinal for letter in result.rejected] == [0, 1]
@@ -94,7 +93,6 @@ def test_several_loads_are_summed_and_listed(tmp_path: Path) -> None:
     assert text[0] == "2 files → sqlite:///x.db, table t"
     assert text[1].startswith("a.csv: 5 written, 2 rejected")
     assert text[2].startswith("b.csv: 7 written")
-    assert "note: mind" in text
     assert LoadResult.of([one]) is one
 
 
