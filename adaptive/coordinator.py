@@ -189,7 +189,8 @@ class Coordinator:
             snapshot = metrics.snapshot(time.monotonic())
             return LoadResult(
                 load["load"], self._identity.name, snapshot.success_count, snapshot.duplicate_count,
-                len(committed), snapshot.duration_seconds, frozenset(rejected), letters.path, metrics=snapshot,
+                len(committed), snapshot.duration_seconds, frozenset(rejected), letters.path,
+                metrics=snapshot,
             )  # fmt: skip
 
         try:
