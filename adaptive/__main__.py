@@ -1,5 +1,5 @@
 """`python -m adaptive` is the command `adaptive`."""
 
-from adaptive.cli import main
+from adaptive.cli import command
 
-main()
+command()

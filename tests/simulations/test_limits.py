@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive.limits import CEILING, FLOOR, MAX_SECONDS, START, Controller, Fixed
+from adaptive.limits import CEILING, FLOOR, MAX_SECONDS, START, START_WRITERS, Controller, Fixed
 from adaptive.protocols import Limit
 
 WRITERS = 4
@@ -120,10 +120,10 @@ def test_costly_transactions_end_in_large_batches_by_many_writers() -> None:
     assert (limit.rows, limit.writers) == (CEILING, WRITERS)
 
 
-def test_costly_rows_on_one_core_leave_one_writer_and_short_transactions() -> None:
+def test_costly_rows_on_one_core_gain_no_writer_and_keep_transactions_short() -> None:
     database = Database(fixed=0.0, per_row=2e-4, cores=1)
     _, limit, _ = reached(database)
-    assert limit.writers == 1
+    assert limit.writers == START_WRITERS
     assert limit.rows * database.per_row <= MAX_SECONDS
 
 
@@ -176,7 +176,7 @@ def test_batches_that_were_not_full_teach_nothing(seen: list[tuple[int, float]],
     for rows, seconds in seen:
         now += seconds
         assert limit.observe(rows=rows, seconds=seconds, now=now, full=False, backlog=backlog) is None
-    assert (limit.rows, limit.writers) == (START, 1)
+    assert (limit.rows, limit.writers) == (START, START_WRITERS)
 
 
 def test_slow_start_doubles_while_transactions_are_short() -> None:
