@@ -34,11 +34,13 @@ class Grammar:
         comma, mark = re.escape(self.delimiter), re.escape(self.quote)
         field = rb"[^%b\r\n]*+" % comma
         if quote:
-            quoted = rb"%b[^%b]*+(?:%b%b[^%b]*+)*+%b" % ((mark,) * 6)
+            # No possessive groups: Python before 3.11.5 matches them wrongly. None is needed, as no
+            # shorter repetition can be followed by what has to follow.
+            quoted = rb"%b[^%b]*+(?:%b%b[^%b]*+)*%b(?!%b)" % ((mark,) * 7)
             field = rb"(?:%b%b|(?!%b)%b)" % (quoted, field, mark, field)
         # CR ends a record only if another byte follows: else LF may come with the next block.
         line_end = rb"(?:\r?\n|\r(?=.))"
-        self._record = re.compile(rb"[\r\n]*+(%b(?:%b%b)*+)%b" % (field, comma, field, line_end), re.DOTALL)
+        self._record = re.compile(rb"[\r\n]*+(%b(?:%b%b)*)%b" % (field, comma, field, line_end), re.DOTALL)
 
     def first(self, text: bytes) -> re.Match[bytes] | None:
         """Return the first record of a text as group 1 of a match, or None if its end is not there."""

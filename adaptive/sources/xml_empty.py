@@ -17,7 +17,7 @@ class EmptyElements:
 
     def __init__(self, names: Collection[bytes]) -> None:
         name = rb"(?:[^\s<>/!?=\"'&:]+:)?(?:%b)" % b"|".join(map(re.escape, sorted(names)))
-        attributes = rb"""(?:\s(?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+)?"""
+        attributes = rb"""(?:\s(?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*)?"""
         # Comments and CDATA are passed over whole: what looks like an element there is text.
         self._pattern = re.compile(
             rb"<(?:!--.*?-->|!\[CDATA\[.*?\]\]>|(%b)(%b)(?:/>|></\1\s*>))" % (name, attributes), re.DOTALL

@@ -22,7 +22,7 @@ SPACE = b" \t\r\n"
 
 _TOKEN = re.compile(
     rb"""<(?:!--.*?-->|!\[CDATA\[.*?\]\]>|\?.*?\?>
-    |(?P<end>/?)(?P<name>[^\s<>/!?="'&]++)(?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*+(?P<empty>/?)>)""",
+    |(?P<end>/?)(?P<name>[^\s<>/!?="'&]++)(?:[^<>"'/]++|"[^"<]*+"|'[^'<]*+')*(?P<empty>/?)>)""",
     re.DOTALL | re.VERBOSE,
 )
 _PREFIX = rb"""(?:[^\s<>/!?="'&:]+:)?"""
@@ -184,7 +184,7 @@ def _patterns(row: bytes, parent: bytes) -> tuple[re.Pattern[bytes], re.Pattern[
     any_row = rb"/?%b%b[\s/>]" % (_PREFIX, re.escape(row))
     end = rb"</%b%b\s*>" % (_PREFIX, re.escape(row))
     close = rb"/%b\s*>" % re.escape(parent)
-    simple = rb"%b(?:[^<]++|<(?![!?]|%b|%b))*+%b" % (begin, any_row, close, end)
+    simple = rb"%b(?:[^<]++|<(?![!?]|%b|%b))*%b" % (begin, any_row, close, end)
     edge = rb"(?P<end>%b)|<%b%b[\s/>]|<%b" % (end, _PREFIX, re.escape(row), close)
     return re.compile(simple), re.compile(edge)
 
