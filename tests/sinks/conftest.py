@@ -7,14 +7,6 @@ from labs import postgres
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    with postgres.server() as url:
-        if url is None:
-            pytest.skip(postgres.ADVICE)
-        yield url
-
-
-@pytest.fixture(scope="session")
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of a database of this session; tests make themselves schemas in it."""
     with postgres.database(postgres_server) as url:
