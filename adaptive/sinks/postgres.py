@@ -182,8 +182,8 @@ MERGE = """
     ON CONFLICT ({key}) DO {action}"""
 SAME_OR_NULL = "{key}, CASE WHEN ROW({key}) IS NOT NULL THEN 0 ELSE _adaptive_ordinal END"
 
-# Rows whose unique key the target or an earlier staged row has are told apart in one go: 1 % of them cost
-# 2.5 times a clean load this way, and 40 times when each one fails a COPY. NULLs are never the same.
+# Rows whose unique key the target or an earlier staged row has are told apart in one go: 1 % of them made a
+# load of 100,000 rows take 2.5 times as long this way, 10 times when each failed a COPY. NULLs differ.
 SIFT = """
     WITH judged AS (
         SELECT s.*, ROW({key}) IS NOT NULL AND (
