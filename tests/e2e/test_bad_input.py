@@ -87,7 +87,7 @@ def load(here: Here, lab: Lab, name: str, *options: str) -> Finished:
         ("none-*.csv", None, "no file matches"),
         ("folder", "/", "this is a directory"),
         ("empty.csv", b"", "this is empty"),
-        ("empty.csv.gz", gzip.compress(b""), "this is empty"),
+        ("empty.csv.gz", gzip.compress(b"", mtime=0), "this is empty"),
         ("empty.jsonl", b"", "no record"),
         ("empty.xml", b"", "not XML"),
         ("empty.parquet", b"", "not a Parquet file"),
