@@ -178,6 +178,7 @@ class Delivery:
             "batch": batch.id,
             "owner": self._identity.owner,
             "segments": [list(segment) for segment in batch.segments],
+            "rejected": [(split, reject.ordinal) for split, reject in batch.rejects],
             "rows": len(batch),
             "replaces": self._previous,
         }

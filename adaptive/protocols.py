@@ -16,7 +16,9 @@ import pyarrow as pa
 from adaptive.rows import Chunk, Field, Row
 
 Mode = Literal["append", "ignore", "upsert", "replace"]
-Capability = Literal["append", "ignore", "upsert", "replace", "arrow", "transactional", "create"]
+Capability = Literal[
+    "append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "schemaless"
+]
 Verdict = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 Rejection = tuple[int, str, str]  # index of the row in what was written, code, reason
 
@@ -66,6 +68,15 @@ class Source(Protocol):
 
 class Sink(Protocol):
     """A writer of one table in one database. One instance per writer thread, always.
+
+    Made as `sink(url, *, table=None, mode="append", key=(), ledger="_adaptive")`. The ledger's tables
+    are `<ledger>_loads`, `<ledger>_splits` and `<ledger>_ledger`, in the table's schema unless the name
+    is qualified; with None there is no ledger: `prepare` looks after the table only, `loads` and
+    `receipts` are empty, `finish` does nothing, and mode `replace` is refused with ValueError.
+
+    "transactional": rows and receipt are committed together, and `rollback` undoes both. A sink without
+    it makes rows recognisable by their position instead, and the receipt follows them. "schemaless":
+    a table takes any column and need not exist; `prepare` is given the source's schema, and returns it.
 
     Order of calls: `open`, then any number of transactions `begin` … `write`* … `commit` or
     `rollback`, then `close`. The coordinator of a load uses an instance of its own for `prepare`,
@@ -131,10 +142,13 @@ class Sink(Protocol):
     def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
         """Open a transaction whose first statement is the receipt.
 
-        `receipt` holds `load`, `batch`, `owner`, `segments`, `rows` and `replaces` (the batch whose
-        receipt this one takes the place of, or None). Waits for an earlier attempt at the same batch
-        that is still open. Returns False, with nothing open, if this batch is already committed.
-        Raises an error that `classify` calls "taken_over" if the splits have another owner.
+        `receipt` holds `load`, `batch`, `owner`, `segments`, `rejected` (positions within them that have
+        no row), `rows` and `replaces` (the batch whose receipt this one takes the place of, or None). So
+        the rows of the following writes, in order, have the positions that are left.
+
+        Waits for an earlier attempt at the same batch that is still open. Returns False, with nothing
+        open, if this batch is already committed. Raises an error that `classify` calls "taken_over" if
+        the splits have another owner.
         """
 
     def write(self, rows: Sequence[Row]) -> list[Rejection]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from adaptive.protocols import Sink
+from adaptive.rows import Row
 
 
 class Lab(Protocol):
@@ -14,15 +15,25 @@ class Lab(Protocol):
 
     name: str
     url: str
+    deviations: Mapping[str, str]  # checks that this server, not the sink, cannot pass, and why
 
     def sink(self, table: str, **options: Any) -> Sink:
         """Return a new sink for a table, not open."""
 
-    def execute(self, statement: str) -> None:
-        """Run a statement with the raw driver."""
+    def make_items(self, rows: Sequence[Row] = ()) -> None:
+        """Make the table `items` with the raw driver.
+
+        Its columns: id (integer, the key), name (text of up to 200 characters), amount (integer above 0).
+        """
+
+    def drop(self, table: str) -> None:
+        """Drop a table with the raw driver."""
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """Return the rows of a table, read with the raw driver, in any order."""
+        """Return the rows of a table, read with the raw driver, in any order.
+
+        Without what a sink adds by itself, such as MongoDB's `_id`.
+        """
 
     def break_links(self) -> None:
         """Cut every connection that sinks hold, from the server's side, if there is a server."""
@@ -47,6 +58,7 @@ def a_receipt(load: dict[str, Any], batch: str, first: int, last: int, **more: A
         "owner": load["owner"],
         "batch": batch,
         "segments": [[0, first, last]],
+        "rejected": [],
         "rows": last - first + 1,
         "replaces": None,
         **more,

@@ -12,4 +12,6 @@ def test_conforms(check: Check, lab: Lab) -> None:
     capabilities = lab.sink("items").capabilities
     if missing := check.needs - capabilities:
         pytest.skip(f"{lab.name} does not offer {', '.join(sorted(missing))}")
+    if why := lab.deviations.get(check.name):
+        pytest.skip(f"{lab.name}: {why}")
     check.run(lab)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,18 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from adaptive.protocols import Sink
+from adaptive.rows import Row
 from adaptive.sinks import sink_class
 from labs import postgres
+
+ITEMS = "CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"
 
 
 class SqliteLab:
     """A SQLite file; it has no links that could be cut."""
 
     name = "sqlite"
+    deviations: Mapping[str, str] = {}
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,6 +32,14 @@ class SqliteLab:
 
     def sink(self, table: str, **options: Any) -> Sink:
         return sink_class(self.url)(self.url, table=table, **options)
+
+    def make_items(self, rows: Sequence[Row] = ()) -> None:
+        with closing(sqlite3.connect(self._path)) as link, link:
+            link.execute(ITEMS)
+            link.executemany("INSERT INTO items VALUES (:id, :name, :amount)", rows)
+
+    def drop(self, table: str) -> None:
+        self.execute(f'DROP TABLE "{table}"')
 
     def execute(self, statement: str) -> None:
         with closing(sqlite3.connect(self._path)) as link, link:
@@ -47,12 +59,21 @@ class PostgresLab:
     """A database of a PostgreSQL server."""
 
     name = "postgres"
+    deviations: Mapping[str, str] = {}
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def sink(self, table: str, **options: Any) -> Sink:
         return sink_class(self.url)(self.url, table=table, **options)
+
+    def make_items(self, rows: Sequence[Row] = ()) -> None:
+        with psycopg.connect(self.url) as link:
+            link.execute(ITEMS)
+            link.cursor().executemany("INSERT INTO items VALUES (%(id)s, %(name)s, %(amount)s)", rows)
+
+    def drop(self, table: str) -> None:
+        self.execute(f'DROP TABLE "{table}"')
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as link:
