@@ -12,9 +12,13 @@ SINKS = {
     "sqlite": "adaptive.sinks.sqlite:SqliteSink",
     "postgresql": "adaptive.sinks.postgres:PostgresSink",
     "postgres": "adaptive.sinks.postgres:PostgresSink",
+    "mongodb": "adaptive.sinks.mongodb:MongodbSink",
+    "mongodb+srv": "adaptive.sinks.mongodb:MongodbSink",
+    "mssql": "adaptive.sinks.sqlserver:SqlserverSink",
+    "mssql+pyodbc": "adaptive.sinks.sqlserver:SqlserverSink",
 }
 
-EXTRA = "install this package with its extra, as in pip install '.[postgres]'"
+EXTRA = "install this package with its extra: postgres, mongodb or sqlserver, as in pip install '.[postgres]'"
 
 
 def sink_class(url: str) -> Callable[..., Sink]:
