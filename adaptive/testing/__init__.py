@@ -7,6 +7,8 @@ Run every check of `checks.CHECKS` against it, as `tests/conformance/test_checks
 from __future__ import annotations
 
 from adaptive.testing.checks import CHECKS, Check
+from adaptive.testing.faults import Cut, Delay, Refuse, Stall, Trickle
 from adaptive.testing.lab import Lab
+from adaptive.testing.proxy import FaultProxy
 
-__all__ = ["CHECKS", "Check", "Lab"]
+__all__ = ["CHECKS", "Check", "Lab", "FaultProxy", "Cut", "Stall", "Refuse", "Delay", "Trickle"]
