@@ -51,6 +51,9 @@ DeadLetters = Annotated[
 ]
 MaxRejected = Annotated[str | None, _option("--max-rejected", "Stop after N, or N%, rejected records.")]
 MetricsJson = Annotated[Path | None, _option("--metrics-json", "File for the metrics.")]
+Ledger = Annotated[
+    str, _option("--ledger", "Ledger tables <name>_loads, _splits, _ledger; off: all in one transaction.")
+]
 LogLevel = Annotated[str, _option("--log-level", "debug, info, warning or error, on standard error.")]
 Quiet = Annotated[bool, _option("--quiet", "No progress and no summary.", "-q")]
 
@@ -89,6 +92,10 @@ def load(
     max_rejected: MaxRejected = None,
     load_id: Annotated[str | None, _option("--load-id", "Name of the load, instead of its content.")] = None,
     again: Annotated[bool, _option("--again", "Load once more what is already loaded.")] = False,
+    ledger: Ledger = "_adaptive",
+    at_least_once: Annotated[
+        bool, _option("--at-least-once", "Without a ledger: commit every batch; a retry may repeat rows.")
+    ] = False,
     dry_run: Annotated[bool, _option("--dry-run", "Read and check everything, write nothing.")] = False,
     max_retries: Annotated[int, _option("--max-retries", "Further attempts at a batch.")] = 10,
     metrics_json: MetricsJson = None,
@@ -106,11 +113,10 @@ def load(
         "columns": _names(columns), "types": parse_types(types), "timezone": timezone, "mapping": mapping,
         "batch": batch, "writers": writers, "workers": workers, "queue_size": queue_size, "linger": linger,
         "dead_letters": dead_letters, "max_rejected": max_rejected, "load_id": load_id, "again": again,
-        "dry_run": dry_run,
-        "max_retries": max_retries,
+        "dry_run": dry_run, "max_retries": max_retries, "at_least_once": at_least_once,
     }  # fmt: skip
     output = commands.Output(quiet=quiet, metrics_json=metrics_json)
-    target = {"table": table, "mode": mode, "key": _names(key), "create": create}
+    target = {"table": table, "mode": mode, "key": _names(key), "create": create, "ledger": ledger}
     raise typer.Exit(commands.load(sources, to, target, options, output))
 
 
@@ -119,6 +125,7 @@ def replay(
     dead_letters: Annotated[str, typer.Argument(metavar="DEAD_LETTERS", help="File with rejected records.")],
     to: Url,
     table: Annotated[str, _option("--table", "Table or schema.table.")],
+    ledger: Ledger = "_adaptive",
     max_rejected: MaxRejected = None,
     metrics_json: MetricsJson = None,
     config: Config = None,  # noqa: ARG001 - its callback has read it
@@ -130,25 +137,30 @@ def replay(
 
     commands.show_log(log_level)
     output = commands.Output(quiet=quiet, metrics_json=metrics_json)
-    raise typer.Exit(commands.replay(dead_letters, to, table, max_rejected, output))
+    raise typer.Exit(commands.replay(dead_letters, to, table, ledger, max_rejected, output))
 
 
 @app.command()
 def status(
     url: Annotated[str, typer.Argument(metavar="URL", envvar="ADAPTIVE_TO", help="Database URL.")],
+    ledger: Ledger = "_adaptive",
 ) -> None:
     """Show the loads that a database's ledgers know."""
     from adaptive import commands
 
-    raise typer.Exit(commands.status(url))
+    raise typer.Exit(commands.status(url, ledger))
 
 
 @app.command()
-def doctor(urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Database URLs.")]) -> None:
+def doctor(
+    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Database URLs.")],
+    table: Annotated[str | None, _option("--table", "Table whose rights are to be checked.")] = None,
+    ledger: Ledger = "_adaptive",
+) -> None:
     """Check drivers, connections and rights, and say what to install or grant."""
     from adaptive import commands
 
-    raise typer.Exit(commands.doctor(urls))
+    raise typer.Exit(commands.doctor(urls, table, ledger))
 
 
 @app.command()

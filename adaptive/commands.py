@@ -71,32 +71,32 @@ def load(
     )
 
 
-def replay(path: str, to: str, table: str, max_rejected: str | None, output: Output) -> int:
+def replay(path: str, to: str, table: str, ledger: str, max_rejected: str | None, output: Output) -> int:
     """Load a dead letter file and return the exit code."""
     from adaptive.replay import replay_plan
 
     return _run(
-        lambda observe: [replay_plan(path, to, table, max_rejected, observe)],
+        lambda observe: [replay_plan(path, to, table, ledger, max_rejected, observe)],
         to,
         output,
         budget=max_rejected is not None,
     )
 
 
-def status(url: str) -> int:
+def status(url: str, ledger: str) -> int:
     """Print the loads that the database knows and return the exit code."""
-    with _explained(url), closing(new_sink(url)) as sink:
+    with _explained(url), closing(new_sink(url, ledger)) as sink:
         open_sink(sink, url)
         _say(loads_table(sink.loads()))
     return 0
 
 
-def doctor(urls: Sequence[str]) -> int:
-    """Print what is found about each database; return 0 if every one can be loaded into, else 1."""
+def doctor(urls: Sequence[str], table: str | None, ledger: str) -> int:
+    """Print what is found about each database, and the table; return 0 if all can be used, else 1."""
     code = 0
     for url in urls:
         try:
-            with _explained(url), closing(new_sink(url)) as sink:
+            with _explained(url), closing(new_sink(url, ledger, table=table)) as sink:
                 open_sink(sink, url)
                 findings = sink.doctor()
         except AdaptiveError as error:

@@ -15,25 +15,35 @@ from adaptive.sinks import sink_class
 from adaptive.urls import without_password
 
 MODES: tuple[Mode, ...] = ("append", "ignore", "upsert", "replace")
+LEDGER, NO_LEDGER = "_adaptive", "off"
 MAX_WRITERS = 4  # the controller's bound; PostgreSQL gained nothing from a third COPY on two cores
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the rows go: a database URL, a table, and how they are to be written."""
+    """Where the rows go: a database URL, a table, and how they are to be written.
+
+    `ledger` names the ledger (see `Sink`), "off" does without one.
+    """
 
     url: str
     table: str
     mode: Mode = "append"
     key: tuple[str, ...] = ()
     create: bool = False
+    ledger: str = LEDGER
 
     def sink(self) -> Sink:
         """Return a new sink for it, not open.
 
         Raises as `new_sink`.
         """
-        return new_sink(self.url, table=self.table, mode=self.mode, key=self.key)
+        return new_sink(self.url, self.ledger, table=self.table, mode=self.mode, key=self.key)
+
+    @property
+    def has_ledger(self) -> bool:
+        """Return whether what is committed is written down with it."""
+        return self.ledger != NO_LEDGER
 
     @property
     def kind(self) -> str:
@@ -55,7 +65,8 @@ class Settings:
     records; `linger` in milliseconds (None: files wait for a full batch, standard input 1 s,
     `Pipeline` not at all); `max_rejected` is a number or a percentage ("5%"); `dead_letters` a path,
     by default `./<load>.rejected.jsonl`; `load_id` names the load instead of its content; `again`
-    loads what was loaded before once more; `dry_run` reads and checks everything and writes nothing.
+    loads what was loaded before once more; `dry_run` reads and checks everything and writes nothing;
+    `at_least_once` lets a load without a ledger commit batch by batch.
     """
 
     batch: str | int = "adaptive"
@@ -69,6 +80,7 @@ class Settings:
     load_id: str | None = None
     again: bool = False
     dry_run: bool = False
+    at_least_once: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value out of bounds."""
@@ -90,14 +102,27 @@ class Settings:
         return self.workers or min(4, os.cpu_count() or 1)
 
 
-def new_sink(url: str, **said: Any) -> Sink:
+def one_transaction(target: Target, settings: Settings) -> bool:
+    """Return whether a load has to be one transaction, since nothing else says what is committed.
+
+    Raises UsageError if the settings do not go together.
+    """
+    if target.has_ledger and settings.at_least_once:
+        raise UsageError("--at-least-once is for --ledger off; with a ledger every row goes in exactly once")
+    one = not (target.has_ledger or settings.at_least_once)
+    if one and (settings.writers or 1) > 1:
+        raise UsageError("without a ledger a load is one transaction of one writer, unless --at-least-once")
+    return one
+
+
+def new_sink(url: str, ledger: str = LEDGER, **said: Any) -> Sink:
     """Return a new sink for a database URL, not open.
 
     Raises UsageError for an unknown scheme, a driver that is missing or does not start, and what
     the sink itself refuses: a URL or a table name that it cannot read.
     """
     try:
-        return sink_class(url)(url, **said)
+        return sink_class(url)(url, ledger=None if ledger == NO_LEDGER else ledger, **said)
     except ValueError as error:
         raise UsageError(first_line(error)) from error
     except ImportError as error:  # psycopg without libpq

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import tenacity
 
 from adaptive import columns, feeder
 from adaptive.budget import Budget
-from adaptive.config import Settings, Target, open_sink
+from adaptive.config import Settings, Target, one_transaction, open_sink
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.delivery import AGAIN, Identity
 from adaptive.errors import (
@@ -29,10 +30,12 @@ from adaptive.identity import Input, LoadIdentity, day
 from adaptive.isolation import first_line
 from adaptive.ledger import Committed
 from adaptive.metrics import Metrics
-from adaptive.protocols import Sink, Source
+from adaptive.protocols import BatchSink, Sink, Source
 from adaptive.result import LoadResult
 from adaptive.rows import Chunk, Column, Field
+from adaptive.single_transaction import SingleTransaction
 
+UNDONE = "nothing is written: without a ledger a load is one transaction"
 INTERRUPTED = "interrupted; the same command resumes the load"
 STREAM_LINGER = 1.0  # seconds that rows of a stream wait for a full batch; files wait as long as it takes
 GRACE = 30.0  # seconds that accepted rows get to be written after an interruption
@@ -59,6 +62,7 @@ class Coordinator:
         self._budget = Budget.parse(settings.max_rejected)
         self.table = target.table
         self._identity = LoadIdentity(inputs, target)
+        self._alone = one_transaction(target, settings)
         self._interrupted = threading.Event()
         self.reading = False  # records are taken in: an interruption has to have them written
 
@@ -80,7 +84,9 @@ class Coordinator:
                     return done
                 committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
                 self._refuse_emptied(sink, committed.rows)
-            result = self._feed(load, fields, committed)
+            if self._alone:
+                return self._feed_alone(sink, load, fields)
+            result = self._feed(load, fields, committed, self._target.sink)
             if not self._replay:
                 self._finish(sink, load, result)
             return result
@@ -90,12 +96,7 @@ class Coordinator:
     def _check(self, sink: Sink) -> LoadResult:
         """Read everything as the table's types, or the inferred ones, and write nothing but dead letters."""
         with _refusing(sink):
-            try:
-                fields = self._match([Column(*column) for column in sink.columns()])
-            except LookupError:
-                if not self._target.create:
-                    raise
-                fields = self._match([Column(field.name, field.type) for field in self._schema()])
+            fields = self._match(self._columns(sink))
         metrics = Metrics(time.monotonic())
         letters: list[DeadLetter] = []
         for split, item in enumerate(self._inputs):
@@ -108,11 +109,27 @@ class Coordinator:
             seconds=time.monotonic() - metrics.started,
         )  # fmt: skip
 
+    def _columns(self, sink: Sink) -> list[Column]:
+        """Return the table's columns, or those that the load would make it with."""
+        try:
+            if "schemaless" not in sink.capabilities:
+                return [Column(*column) for column in sink.columns()]
+        except LookupError:
+            if not self._target.create:
+                raise
+        return [Column(field.name, field.type) for field in self._schema()]
+
     def interrupt(self) -> None:
         """Stop reading; `run` writes what was taken in and raises InterruptedLoadError."""
         self._interrupted.set()
 
     def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
+        if self._alone and "transactional" not in sink.capabilities:
+            raise RefusedError(
+                f"{self._target.kind} cannot undo a load: say --at-least-once with --ledger off"
+            )
+        if "schemaless" in sink.capabilities:
+            return self._match([Column(*column) for column in sink.prepare(load, self._schema())])
         try:
             found = sink.prepare(load)
         except LookupError:  # no table, or no key in it: with --create the second attempt tells
@@ -136,6 +153,8 @@ class Coordinator:
         return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
 
     def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:
+        if not self._target.has_ledger:
+            return None
         row = next((row for row in sink.loads() if row["load"] == load["load"]), None)
         if row is None:
             raise RefusedError(f"load {load['load']} belongs to another table; give another --load-id")
@@ -151,7 +170,25 @@ class Coordinator:
                 f"{self._identity.name} are in it; --again loads them again"
             )
 
-    def _feed(self, load: dict[str, Any], fields: list[Field], committed: Committed) -> LoadResult:
+    def _feed_alone(self, sink: Sink, load: dict[str, Any], fields: list[Field]) -> LoadResult:
+        """Load everything in one transaction, which nothing but its commit makes visible."""
+        single = SingleTransaction(sink)
+        try:
+            result = self._feed(load, fields, Committed([]), lambda: single)
+        except AdaptiveError as error:
+            if error.result:  # what it rejected is as undone as what it wrote
+                Path(error.result.dead_letters).unlink(missing_ok=True)
+            raise type(error)(f"{error}; {UNDONE}") from error
+        single.end()
+        return result
+
+    def _feed(
+        self,
+        load: dict[str, Any],
+        fields: list[Field],
+        committed: Committed,
+        make_sink: Callable[[], BatchSink],
+    ) -> LoadResult:
         started = time.monotonic()
         metrics = Metrics(started)
         metrics.count("resumed", len(committed))
@@ -168,12 +205,13 @@ class Coordinator:
         )
         rejected = set() if self._replay else set(committed.rejected)
         flow = Flow(
-            self._target.sink,
+            make_sink,
             Identity(
                 load["load"],
                 load["owner"],
                 [i.source.name for i in self._inputs],
                 self._target.kind,
+                "kept" if self._target.has_ledger else "none",
             ),
             letters,
             metrics,

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import tenacity
@@ -22,7 +22,7 @@ from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.errors import AdaptiveError, SinkError, TakenOverError
 from adaptive.isolation import Isolation, first_line
 from adaptive.metrics import Metrics
-from adaptive.protocols import Rejection, Sink, Verdict
+from adaptive.protocols import BatchSink, Rejection, Verdict
 from adaptive.rows import Batch, Position, Reject, Row
 
 log = logging.getLogger("adaptive")
@@ -38,7 +38,7 @@ class Identity:
     owner: str
     files: Sequence[str]
     sink: str
-    keep_receipts: bool = True  # False: a live producer's receipts take each other's place
+    receipts: Literal["kept", "replaced", "none"] = "kept"  # a live producer's take each other's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Delivery:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: BatchSink,
         identity: Identity,
         dead_letters: DeadLetterFile,
         metrics: Metrics,
@@ -99,7 +99,7 @@ class Delivery:
             outcome: Outcome = self._retrying()(self._attempt, batch)
         except DeliveryError as failure:
             raise self._final(failure) from failure.error
-        if not self._identity.keep_receipts:
+        if self._identity.receipts == "replaced":
             self._previous = batch.id
         return outcome
 
@@ -172,7 +172,9 @@ class Delivery:
                 self.close()
             raise DeliveryError(verdict, error) from error
 
-    def _receipt(self, batch: Batch) -> dict[str, Any]:
+    def _receipt(self, batch: Batch) -> dict[str, Any] | None:
+        if self._identity.receipts == "none":
+            return None
         return {
             "load": self._identity.load,
             "batch": batch.id,

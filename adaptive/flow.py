@@ -16,7 +16,7 @@ from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Delivery, Identity, Outcome, Retry
 from adaptive.errors import AdaptiveError, SinkError
 from adaptive.metrics import Metrics
-from adaptive.protocols import Limit, Mode, Sink
+from adaptive.protocols import BatchSink, Limit, Mode
 from adaptive.queue import Depth, Queue
 from adaptive.rows import Batch, Chunk, Position
 from adaptive.watermark import Watermark
@@ -33,7 +33,7 @@ class Flow:
 
     def __init__(
         self,
-        make_sink: Callable[[], Sink],
+        make_sink: Callable[[], BatchSink],
         identity: Identity,
         dead_letters: DeadLetterFile,
         metrics: Metrics,

@@ -42,13 +42,15 @@ class LoadIdentity:
         self._known = all(i.content for i in inputs)
         self._contents = [i.content or secrets.token_hex(16) for i in inputs]
         self._fingerprint = fingerprint(self._contents, self.form)
+        # Without a ledger no run knows of another.
+        self._name = self._fingerprint[:16] if target.has_ledger else secrets.token_hex(8)
 
     def choose(self, loads: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
         """Return the load to prepare, as `Sink.prepare` takes it, from those that the ledger knows.
 
         Raises RefusedError if the same files were loaded with other content.
         """
-        name = settings.load_id or self._fingerprint[:16]
+        name = settings.load_id or self._name
         same = [row for row in loads if row["load"] == name or row["load"].startswith(f"{name}#")]
         if settings.again and same and same[-1]["state"] == "done":
             name = f"{name}#{len(same) + 1}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from adaptive.protocols import Rejection, Sink
+from adaptive.protocols import BatchSink, Rejection
 
 FIRST_WINDOW = (
     16  # rows tried at once behind a bad row, at the least: with 64, all bad costs four times as much
@@ -24,7 +24,7 @@ class Isolation:
     is well, so that many bad rows do not make the work quadratic.
     """
 
-    def __init__(self, rows: Any, write: Callable[[Any], list[Rejection]], sink: Sink) -> None:
+    def __init__(self, rows: Any, write: Callable[[Any], list[Rejection]], sink: BatchSink) -> None:
         self._rows, self._write, self._sink = rows, write, sink
         self._at = 0  # everything before is written or refused
         self._window = len(rows)

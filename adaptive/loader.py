@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from adaptive.config import Settings, Target
+from adaptive.config import LEDGER, Settings, Target
 from adaptive.coordinator import Coordinator
 from adaptive.dialect import Dialect
 from adaptive.errors import AdaptiveError, UsageError
@@ -56,6 +56,7 @@ class Options(TypedDict, total=False):
     load_id: str | None
     again: bool
     dry_run: bool
+    at_least_once: bool
 
 
 def load(
@@ -66,18 +67,21 @@ def load(
     mode: Mode = "append",
     key: str | Sequence[str] = (),
     create: bool = False,
+    ledger: str = LEDGER,
     **options: Unpack[Options],
 ) -> LoadResult:
     """Load files (paths, globs, "-") or an iterable of mappings into a table, exactly once.
 
     The table defaults to the file's stem; `key` to the table's primary key. Each file is a load of
     its own, known by its content: repeated, it resumes or finds itself done. With `mode="replace"`
-    all files are one load that takes the place of the table's rows.
+    all files are one load that takes the place of the table's rows. `ledger` names the ledger's tables;
+    "off" does without: then a load is one transaction, or with `at_least_once` repeats after a failure
+    what it cannot know to be written.
 
     Raises UsageError or RefusedError before anything was touched; SourceError, SinkError,
     TakenOverError or TooManyRejectsError, with the `result` so far, when something stopped it.
     """
-    return run(plan(source, to, table=table, mode=mode, key=key, create=create, **options))
+    return run(plan(source, to, table=table, mode=mode, key=key, create=create, ledger=ledger, **options))
 
 
 def plan(
@@ -88,6 +92,7 @@ def plan(
     mode: Mode = "append",
     key: str | Sequence[str] = (),
     create: bool = False,
+    ledger: str = LEDGER,
     observe: Observer = unobserved,
     **options: Unpack[Options],
 ) -> list[Coordinator]:
@@ -102,15 +107,13 @@ def plan(
     if table is None and stem is None:
         raise UsageError("say the table's name with --table")
     keys = (key,) if isinstance(key, str) else tuple(key)
-    target = Target(to, table or stem or "", mode, keys, create)
+    target = Target(to, table or stem or "", mode, keys, create, ledger)
+    if settings.load_id and not target.has_ledger:
+        raise UsageError("--load-id names a load in the ledger; there is none with --ledger off")
     groups = [inputs] if mode == "replace" else [[one] for one in inputs]
     if len(groups) > 1 and (settings.load_id or settings.dead_letters):
         option = "--load-id" if settings.load_id else "--dead-letters"
         raise UsageError(f"{option} is for one load; with several files each one is a load of its own")
-    if settings.dead_letters and len(groups) > 1:
-        raise UsageError(
-            "--dead-letters names the file of one load; each of several files is a load of its own"
-        )
     return [Coordinator(group, target, settings, types=dialect.types, observe=observe) for group in groups]
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from adaptive.config import Settings, Target
+from adaptive.config import LEDGER, Settings, Target, one_transaction
 from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Identity
-from adaptive.errors import AdaptiveError, RefusedError
+from adaptive.errors import AdaptiveError, RefusedError, UsageError
 from adaptive.flow import Flow
 from adaptive.isolation import first_line
 from adaptive.metrics import Metrics, Snapshot
@@ -39,10 +39,12 @@ class Pipeline:
         table: str,
         mode: Mode = "append",
         key: str | Sequence[str] = (),
+        ledger: str = LEDGER,
         settings: Settings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._target = Target(to, table, mode, (key,) if isinstance(key, str) else tuple(key))
+        keys = (key,) if isinstance(key, str) else tuple(key)
+        self._target = Target(to, table, mode, keys, ledger=ledger)
         self._clock = clock
         self._load = {
             "load": secrets.token_hex(8), "fingerprint": "", "source": "live", "mapping": "{}",
@@ -54,10 +56,18 @@ class Pipeline:
         self._lock = threading.Lock()
         self._watermark = Watermark()
         settings = settings or Settings()
+        if one_transaction(self._target, settings):
+            raise UsageError("records that keep coming cannot be one transaction: say at_least_once, too")
         name = self._load["load"]
         self._flow = Flow(
             self._target.sink,
-            Identity(str(name), str(self._load["owner"]), ["live"], self._target.kind, keep_receipts=False),
+            Identity(
+                str(name),
+                str(self._load["owner"]),
+                ["live"],
+                self._target.kind,
+                "replaced" if self._target.has_ledger else "none",
+            ),
             DeadLetterFile(
                 settings.dead_letters or f"./{name}.rejected.jsonl", {"load": name, "format": "rows"}
             ),

@@ -66,7 +66,75 @@ class Source(Protocol):
         """
 
 
-class Sink(Protocol):
+class BatchSink(Protocol):
+    """The part of a sink that writes batches, in one thread.
+
+    Order of calls: `open`, then any number of transactions `begin` … `write`* … `commit` or
+    `rollback`, then `close`. Calls on one instance never overlap.
+    """
+
+    max_rows: int | None  # hard bound of one write
+    max_bytes: int | None
+    max_writers: int | None
+
+    @property
+    def doomed(self) -> bool:
+        """Return whether the transaction can only be rolled back."""
+
+    @property
+    def duplicates(self) -> int:
+        """Return how many rows of the last write mode ignore left out."""
+
+    def open(self) -> None:
+        """Connect. Changes nothing on the server but temporary objects."""
+
+    def close(self) -> None:
+        """Disconnect, rolling back what is open. Repeating it is fine; raises nothing."""
+
+    def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
+        """Open a transaction whose first statement is the receipt.
+
+        `receipt` holds `load`, `batch`, `owner`, `segments`, `rejected` (positions within them that have
+        no row), `rows` and `replaces` (the batch whose receipt this one takes the place of, or None). So
+        the rows of the following writes, in order, have the positions that are left.
+
+        Waits for an earlier attempt at the same batch that is still open. Returns False, with nothing
+        open, if this batch is already committed. Raises an error that `classify` calls "taken_over" if
+        the splits have another owner.
+        """
+
+    def write(self, rows: Sequence[Row]) -> list[Rejection]:
+        """Write mappings of column to value, and return the rows it refused while it wrote the others.
+
+        A sink that cannot tell them apart is all or nothing and raises the driver's error; the
+        transaction stays usable unless `doomed` is true.
+        """
+
+    def write_arrow(self, rows: pa.Table) -> list[Rejection]:
+        """Write a table whose columns have the types that `prepare` returned. As `write`."""
+
+    def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
+        """Make the transaction durable. `rejected` and `rows` (written) correct the receipt.
+
+        Deferred constraints are checked first, so that their failure leaves the rows to be isolated.
+        """
+
+    def rollback(self) -> None:
+        """Drop the transaction. Raises nothing on a dead connection."""
+
+    def hint(self, error: BaseException) -> int | None:
+        """Return the index of the row that caused an error of `write`, if the error says so."""
+
+    def classify(self, error: BaseException) -> Verdict:
+        """Say what an error means.
+
+        "retry": nothing was applied and it may pass; "overload": the same, and less at once would
+        help; "in_doubt": the outcome is unknown; "reject": the data is bad; "fatal": configuration,
+        schema or rights; "taken_over": see `begin`.
+        """
+
+
+class Sink(BatchSink, Protocol):
     """A writer of one table in one database. One instance per writer thread, always.
 
     Made as `sink(url, *, table=None, mode="append", key=(), ledger="_adaptive")`. The ledger's tables
@@ -78,23 +146,10 @@ class Sink(Protocol):
     it makes rows recognisable by their position instead, and the receipt follows them. "schemaless":
     a table takes any column and need not exist; `prepare` is given the source's schema, and returns it.
 
-    Order of calls: `open`, then any number of transactions `begin` … `write`* … `commit` or
-    `rollback`, then `close`. The coordinator of a load uses an instance of its own for `prepare`,
-    `loads`, `receipts` and `finish`. Calls on one instance never overlap.
+    The coordinator of a load uses an instance of its own for `prepare`, `loads`, `receipts` and `finish`.
     """
 
     capabilities: frozenset[Capability]
-    max_rows: int | None  # hard bound of one write
-    max_bytes: int | None
-    max_writers: int | None
-    doomed: bool  # the transaction can only be rolled back
-    duplicates: int  # rows of the last write that mode ignore left out
-
-    def open(self) -> None:
-        """Connect. Changes nothing on the server but temporary objects."""
-
-    def close(self) -> None:
-        """Disconnect, rolling back what is open. Repeating it is fine; raises nothing."""
 
     def __enter__(self) -> Self: ...
 
@@ -139,50 +194,8 @@ class Sink(Protocol):
         Checks ownership like `begin`. Blocks until durable; repeating it is fine.
         """
 
-    def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
-        """Open a transaction whose first statement is the receipt.
-
-        `receipt` holds `load`, `batch`, `owner`, `segments`, `rejected` (positions within them that have
-        no row), `rows` and `replaces` (the batch whose receipt this one takes the place of, or None). So
-        the rows of the following writes, in order, have the positions that are left.
-
-        Waits for an earlier attempt at the same batch that is still open. Returns False, with nothing
-        open, if this batch is already committed. Raises an error that `classify` calls "taken_over" if
-        the splits have another owner.
-        """
-
-    def write(self, rows: Sequence[Row]) -> list[Rejection]:
-        """Write mappings of column to value, and return the rows it refused while it wrote the others.
-
-        A sink that cannot tell them apart is all or nothing and raises the driver's error; the
-        transaction stays usable unless `doomed` is true.
-        """
-
-    def write_arrow(self, rows: pa.Table) -> list[Rejection]:
-        """Write a table whose columns have the types that `prepare` returned. As `write`."""
-
-    def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
-        """Make the transaction durable. `rejected` and `rows` (written) correct the receipt.
-
-        Deferred constraints are checked first, so that their failure leaves the rows to be isolated.
-        """
-
-    def rollback(self) -> None:
-        """Drop the transaction. Raises nothing on a dead connection."""
-
     def doctor(self) -> list[str]:
         """Return findings in words: version, rights, and the statements that would mend what is missing."""
-
-    def hint(self, error: BaseException) -> int | None:
-        """Return the index of the row that caused an error of `write`, if the error says so."""
-
-    def classify(self, error: BaseException) -> Verdict:
-        """Say what an error means.
-
-        "retry": nothing was applied and it may pass; "overload": the same, and less at once would
-        help; "in_doubt": the outcome is unknown; "reject": the data is bad; "fatal": configuration,
-        schema or rights; "taken_over": see `begin`.
-        """
 
 
 class Limit(Protocol):

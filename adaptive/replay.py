@@ -19,7 +19,7 @@ from adaptive.config import Settings, Target, open_sink
 from adaptive.coordinator import Coordinator
 from adaptive.dead_letters import DeadLetter
 from adaptive.dialect import Dialect
-from adaptive.errors import AdaptiveError, RefusedError, SourceError
+from adaptive.errors import AdaptiveError, RefusedError, SourceError, UsageError
 from adaptive.identity import Input
 from adaptive.ledger import Committed
 from adaptive.rows import Chunk, Field, Position, Reject
@@ -97,7 +97,7 @@ def dialect_of(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replay_plan(
-    path: str, to: str, table: str, max_rejected: str | None, observe: Callable[..., None]
+    path: str, to: str, table: str, ledger: str, max_rejected: str | None, observe: Callable[..., None]
 ) -> Coordinator:
     """Return the load of a dead letter file into a table.
 
@@ -113,8 +113,11 @@ def replay_plan(
             f"{path}: its first line lacks {', '.join(missing)}, without which nothing is loaded"
         )
     target = Target(
-        to, table, header["mode"] if header["mode"] != "replace" else "append", tuple(header["key"])
-    )
+        to, table, header["mode"] if header["mode"] != "replace" else "append", tuple(header["key"]),
+        ledger=ledger,
+    )  # fmt: skip
+    if not target.has_ledger:
+        raise UsageError("a replay needs a ledger: without one it cannot know what is in the table already")
     latest = {letter.position: letter for letter in letters}
     counted = _rejected(target, header["load"])
     valid = [latest[position] for position in sorted(latest) if counted is None or position in counted]

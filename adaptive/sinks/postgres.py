@@ -274,11 +274,6 @@ class Table(NamedTuple):
         """Return a table in the same schema."""
         return sql.Identifier(self.schema, name)
 
-    def names(self) -> dict[str, sql.Identifier]:
-        """Return what the words in our statements stand for: the table, and the ledger beside it."""
-        ledger = {word: self.beside(f"_adaptive_{word}") for word in LEDGER_TABLES}
-        return {"target": self.beside(self.name), **ledger}
-
     def staging(self, load: str) -> str:
         """Return the table that holds a load's rows until `replace` swaps them in; "": its prefix."""
         return f"_adaptive_replace_{_digest(str(self))}_{_digest(load) if load else ''}"
@@ -290,7 +285,9 @@ class PostgresSink:
     Order of calls: `open`, then transactions `begin`, `write`…, `commit` or `rollback`, then `close`.
     `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without a table there
     is only `loads`, of every table of the database, and `doctor`. `key` names the columns that decide
-    what `ignore` and `upsert` take for the same row (default: the primary key).
+    what `ignore` and `upsert` take for the same row (default: the primary key). The ledger's tables are
+    `<ledger>_loads`, `_splits` and `_ledger`, beside the target unless a schema is named; with None there
+    are none, and no mode `replace`.
 
     Raises ValueError if an argument cannot be right.
     """
@@ -301,12 +298,21 @@ class PostgresSink:
     max_writers: int | None = None
 
     def __init__(
-        self, url: str, *, table: str | None = None, mode: str = "append", key: str | Sequence[str] = ()
+        self,
+        url: str,
+        *,
+        table: str | None = None,
+        mode: str = "append",
+        key: str | Sequence[str] = (),
+        ledger: str | None = "_adaptive",
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
+        if mode == "replace" and ledger is None:
+            raise ValueError("mode replace needs a ledger")
         self._conninfo, self._path, self._mode = _parse_url(url), _parse_table(table), mode
         self._key = (key,) if isinstance(key, str) else tuple(key)
+        self._ledger = _parse_table(ledger)
         self._merges = mode in ("ignore", "upsert")
         self._link: psycopg.Connection[Any] | None = None
         self._known: Table | None = None
@@ -364,15 +370,14 @@ class PostgresSink:
                 raise LookupError(f"table {table} does not exist; create it first (or load with --create)")
             if missing := self._missing_rights(table):
                 raise PermissionError(f"rights are missing on {table}; run: {'; '.join(missing)}")
-            with self._connection.transaction():
-                self._lock(f"{table.schema} ledger")
-                if not self._has_ledger(table):
-                    self._run(LEDGER)
+            if self._ledger:
+                self._make_ledger(table)
             with self._connection.transaction():
                 self._lock(str(table))
                 if not self._locate().oid and schema is not None:
                     self._create(schema)
-                self._start(load)
+                if self._ledger:
+                    self._start(load)
         except errors.InsufficientPrivilege as error:
             raise PermissionError(str(error)) from error
         return self.columns()
@@ -388,31 +393,39 @@ class PostgresSink:
     def loads(self) -> list[dict[str, Any]]:
         """Return the loads of this table, or of all without one, oldest first; [] without a ledger."""
         table = self._locate() if self._path else None
-        if table and not table.oid:
+        if not self._ledger or (table and not table.oid):
             return []
+        *qualified, prefix = self._ledger
+        home = qualified or ([table.schema] if table else [])
         readable = """SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-            WHERE relname = '_adaptive_loads' AND relkind = 'r' AND has_table_privilege(c.oid, 'SELECT')"""
+            WHERE relname = %s AND nspname = coalesce(%s, nspname) AND relkind = 'r'
+                AND has_table_privilege(c.oid, 'SELECT')"""
         found: list[dict[str, Any]] = []
-        for (schema,) in self._run(readable).fetchall():
-            if table is None or schema == table.schema:
-                query = sql.SQL(LOADS).format(**Table(schema, "").names())
-                found += self._connection.cursor(row_factory=dict_row).execute(query)
+        for (schema,) in self._run(readable, [f"{prefix}_loads", next(iter(home), None)]).fetchall():
+            query = sql.SQL(LOADS).format(**self._names(Table(schema, "")))
+            found += self._connection.cursor(row_factory=dict_row).execute(query)
         chosen = (row for row in found if table is None or row["target"] == str(table))
         return sorted(chosen, key=lambda row: (row["started_at"], row["load"]))
 
     def empty(self) -> bool:
-        """Return whether the table has no rows; a missing one has none."""
-        return not self._locate().oid or self._run("SELECT 1 FROM {target} LIMIT 1").fetchone() is None
+        """Return whether the table is seen to have no rows; a missing one has none."""
+        if not self._locate().oid:
+            return True
+        with suppress(errors.InsufficientPrivilege):
+            return self._run("SELECT 1 FROM {target} LIMIT 1").fetchone() is None
+        return False
 
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed of a load: segments, rows, rejected positions; [] without a ledger."""
-        if not self._has_ledger(self._locate()):
+        if not self._ledger or not self._has_ledger(self._locate()):
             return []
         return self._run("SELECT segments, rows, rejected FROM {ledger} WHERE load = %s", [load]).fetchall()
 
     def finish(self, load: Mapping[str, Any]) -> None:
         """Swap `replace` in, compact the receipts and mark the load done. Raises OwnershipLostError."""
         name = load["load"]
+        if not self._ledger:
+            return
         with self._connection.transaction():
             state = self._run("SELECT state FROM {loads} WHERE load = %s FOR UPDATE", [name]).fetchone()
             if state == ("done",):
@@ -437,8 +450,8 @@ class PostgresSink:
             table = self._locate()
             found.append(f"table {table} {'exists' if table.oid else 'does not exist'}")
             found += [f"a right is missing: {grant}" for grant in self._missing_rights(table)]
-            if not self._has_ledger(table):
-                ddl = sql.SQL(LEDGER).format(**table.names()).as_string()
+            if self._ledger and not self._has_ledger(table):
+                ddl = sql.SQL(LEDGER).format(**self._names(table)).as_string()
                 found.append(f"the ledger will be created by the first load, or beforehand: {ddl}")
         return found
 
@@ -605,31 +618,56 @@ class PostgresSink:
     def _run(self, query: LiteralString, values: Values = (), **names: sql.Composable) -> psycopg.Cursor[Any]:
         """Execute a statement; {target} and the ledger's words stand for the quoted identifiers."""
         if "{" in query:
-            names |= (self._known or self._locate()).names()
+            names |= self._names(self._known or self._locate())
         cursor: psycopg.Cursor[Any] = self._connection.execute(sql.SQL(query).format(**names), values or None)
         return cursor
 
     # ---- ledger
 
+    def _names(self, table: Table) -> dict[str, sql.Identifier]:
+        """Return what the words in our statements stand for: the table, and the ledger's tables."""
+        found = {"target": table.beside(table.name)}
+        if self._ledger:
+            schema, prefix = (table.schema, *self._ledger)[-2:]
+            found |= {word: sql.Identifier(schema, f"{prefix}_{word}") for word in LEDGER_TABLES}
+        return found
+
     def _has_ledger(self, table: Table) -> bool:
-        query = """SELECT count(to_regclass(format('%%I.%%I', %s::text, '_adaptive_' || word))) = 3
-            FROM unnest(%s::text[]) word"""
-        return self._run(query, [table.schema, list(LEDGER_TABLES)]).fetchone() == (True,)
+        schema, prefix = (table.schema, *self._ledger)[-2:]
+        query = """SELECT count(*) = 3 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE nspname = %s AND relname = ANY (%s)"""
+        return self._run(query, [schema, [f"{prefix}_{word}" for word in LEDGER_TABLES]]).fetchone() == (
+            True,
+        )
+
+    def _make_ledger(self, table: Table) -> None:
+        with self._connection.transaction():
+            self._lock(f"{self._names(table)['loads'].as_string()} ledger")
+            if not self._has_ledger(table):
+                self._run(LEDGER)
 
     def _lock(self, name: str) -> None:
         self._run("SELECT pg_advisory_xact_lock(hashtextextended('adaptive ' || %s, 0))", [name])
 
     def _missing_rights(self, table: Table) -> list[str]:
         """Return the GRANT statements that this user lacks for a load."""
-        target, *ledger = (name.as_string() for name in table.names().values())
+        home = sql.Identifier((table.schema, *self._ledger[:-1])[-1]).as_string()
+        if hidden := self._missing([("SCHEMA", home, "USAGE")]):
+            return hidden  # without it nothing can be asked about the tables there
+        target, *ledger = (name.as_string() for name in self._names(table).values())
         wanted = [("TABLE", target, right) for right in MODES[self._mode].split()]
         for name in ledger:
             wanted += [("TABLE", name, right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")]
-        if not table.oid or self._mode == "replace" or not self._has_ledger(table):
+        if not table.oid or self._mode == "replace":
             wanted.append(("SCHEMA", sql.Identifier(table.schema).as_string(), "CREATE"))
+        if ledger and not self._has_ledger(table):
+            wanted.append(("SCHEMA", home, "CREATE"))
         if self._merges:
             wanted.append(("DATABASE", sql.Identifier(self._connection.info.dbname).as_string(), "TEMPORARY"))
-        return [grant for (grant,) in self._run(GRANTS, list(map(list, zip(*wanted, strict=True))))]
+        return self._missing(wanted)
+
+    def _missing(self, rights: Sequence[tuple[str, str, str]]) -> list[str]:
+        return [grant for (grant,) in self._run(GRANTS, list(map(list, zip(*rights, strict=True))))]
 
     def _create(self, schema: pa.Schema) -> None:
         """Create the missing target, and forget what the ledger knows of an earlier one."""
@@ -641,8 +679,8 @@ class PostgresSink:
         forget: LiteralString = (
             "DELETE FROM {rows} WHERE load IN (SELECT load FROM {loads} WHERE target = %s)"
         )
-        for word in LEDGER_TABLES:  # the loads come last: they tell which
-            self._run(forget, [str(table)], rows=table.names()[word])
+        for word in LEDGER_TABLES if self._ledger else ():  # the loads come last: they tell which
+            self._run(forget, [str(table)], rows=self._names(table)[word])
 
     def _start(self, load: Mapping[str, Any]) -> None:
         """Register the load and take its splits over; wait for transactions of the earlier owner."""

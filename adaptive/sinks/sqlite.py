@@ -47,12 +47,11 @@ EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 NAME = r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|'(?:[^']|'')*'|[^\s("'`\[]+)"""
 UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)  # what a form raises
 LEDGER = (
-    "CREATE TABLE IF NOT EXISTS _adaptive_loads (load TEXT PRIMARY KEY, fingerprint TEXT, source TEXT,"
+    "CREATE TABLE IF NOT EXISTS {loads} (load TEXT PRIMARY KEY, fingerprint TEXT, source TEXT,"
     " mapping TEXT, target TEXT COLLATE NOCASE, mode TEXT, state TEXT, rows INTEGER, rejected INTEGER,"
     " started_at TEXT, finished_at TEXT, schema BLOB)",
-    "CREATE TABLE IF NOT EXISTS _adaptive_splits (load TEXT, split INTEGER, owner TEXT,"
-    " PRIMARY KEY (load, split))",
-    "CREATE TABLE IF NOT EXISTS _adaptive_ledger (load TEXT, batch TEXT, segments TEXT, rows INTEGER,"
+    "CREATE TABLE IF NOT EXISTS {splits} (load TEXT, split INTEGER, owner TEXT, PRIMARY KEY (load, split))",
+    "CREATE TABLE IF NOT EXISTS {ledger} (load TEXT, batch TEXT, segments TEXT, rows INTEGER,"
     " rejected TEXT, committed_at TEXT, PRIMARY KEY (load, batch))",
 )
 # A column is the rowid's other name, which SQLite fills, if it is the INTEGER key and has no index.
@@ -120,22 +119,32 @@ class SqliteSink:
     max_writers: int | None = 1  # SQLite has one write lock per file
 
     def __init__(
-        self, url: str, *, table: str | None = None, mode: str = "append", key: str | Sequence[str] = ()
+        self,
+        url: str,
+        *,
+        table: str | None = None,
+        mode: str = "append",
+        key: str | Sequence[str] = (),
+        ledger: str | None = "_adaptive",
     ) -> None:
         """Check the arguments and touch nothing; raises ValueError.
 
         `url` is `sqlite:///relative.db` or `sqlite:////absolute.db`, percent-encoded; `key` names columns
         with a unique index, default the primary key; `table` may be in double quotes, a dot is part of the
-        name (there is one schema); mode `replace` needs `prepare` and `finish`.
+        name (there is one schema); mode `replace` needs `prepare` and `finish`. The ledger's tables are
+        `<ledger>_loads`, `_splits` and `_ledger`; with None there are none, and no `replace`.
         """
         if mode not in MODES:
             raise ValueError(f"unknown mode {mode!r}")
+        if mode == "replace" and ledger is None:
+            raise ValueError("mode replace needs a ledger")
         if table and re.fullmatch(r'"(?:[^"]|"")+"', table):
             table = table[1:-1].replace('""', '"')
         if table is not None and re.match(r"$|sqlite_|_adaptive_|.*\0", table, re.IGNORECASE | re.DOTALL):
             raise ValueError(f"{table!r} cannot be a target table")
         self.path, self.table, self.mode = _path(url), table, mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
+        self._ledger = None if ledger is None else _Ledger(ledger)
         self.duplicates = 0
         self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
         self._db: sqlite3.Connection | None = None
@@ -203,12 +212,13 @@ class SqliteSink:
             raise self._missing()
         try:
             with self._transaction() as db:
-                for statement in LEDGER:
-                    db.execute(statement)
                 created = None if self._describe(db) else self._create(db, schema)
-                if not _done(db, load["load"]):
-                    self._start(db, load, created)
+                if self._ledger:
+                    self._ledger.make(db)
+                    self._start(db, self._ledger, load, created)
                 self._describe(db)
+                if created and not self._ledger:  # which would remember the types
+                    self._types = _stored_schema(created)
                 self._check_key(db)
         except sqlite3.OperationalError as error:
             if _code(error) in RIGHTS:
@@ -227,7 +237,7 @@ class SqliteSink:
         ]  # fmt: skip
 
     def _create(self, db: sqlite3.Connection, schema: pa.Schema | None) -> bytes:
-        """Make the missing table, forget the loads of an earlier one, return the types."""
+        """Make the missing table, return its types."""
         if schema is None:
             raise self._missing()
         if missing := set(self.key) - set(schema.names):
@@ -236,25 +246,20 @@ class SqliteSink:
         lines = [f"{_q(f.name)} {_declared(f.type)}{' NOT NULL' * (f.name in required)}" for f in schema]
         lines += [f"PRIMARY KEY ({_list(self.key)})"] if self.key else []
         db.execute(f"CREATE TABLE {_q(self._name)} ({', '.join(lines)})")
-        for ledger in ("_adaptive_splits", "_adaptive_ledger", "_adaptive_loads"):
-            earlier = "(SELECT load FROM _adaptive_loads WHERE target = ?)"
-            db.execute(f"DELETE FROM {ledger} WHERE load IN {earlier}", [self.table])  # noqa: S608 - constants
         return bytes(schema.remove_metadata().serialize())
 
     def _missing(self) -> LookupError:
         return LookupError(f"no table {self.table!r} in {self.path}; make it, or load with --create")
 
-    def _start(self, db: sqlite3.Connection, load: Mapping[str, Any], created: bytes | None) -> None:
-        identity = [load[name] for name in ("load", "fingerprint", "source", "mapping")]
-        db.execute(
-            "INSERT INTO _adaptive_loads VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, ?, NULL, ?)"
-            " ON CONFLICT (load) DO NOTHING",
-            [*identity, self._name, self.mode, _now(), created],
-        )
-        splits = [(load["load"], split, load["owner"]) for split in load["splits"]]
-        db.executemany("INSERT OR REPLACE INTO _adaptive_splits VALUES (?, ?, ?)", splits)
-        running = db.execute("SELECT load FROM _adaptive_loads WHERE state = 'running' AND mode = 'replace'")
-        wanted = {_replacement(name) for (name,) in running}
+    def _start(
+        self, db: sqlite3.Connection, ledger: _Ledger, load: Mapping[str, Any], created: bytes | None
+    ) -> None:
+        if created:
+            ledger.forget(db, self._name)
+        if ledger.done(db, load["load"]):
+            return
+        ledger.enter_load(db, {**load, "target": self._name, "mode": self.mode}, created)
+        wanted = set(map(_replacement, ledger.replacing(db)))
         found = {name for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
         for stray in {name for name in found if name.startswith("_adaptive_new_")} - wanted:
             db.execute(f"DROP TABLE {_q(stray)}")
@@ -285,7 +290,7 @@ class SqliteSink:
 
     def loads(self) -> list[dict[str, Any]]:
         """Return the loads of the table, oldest first; of all tables if none is set."""
-        found = self._read("_adaptive_loads WHERE ?1 IS NULL OR target = ?1 ORDER BY started_at", self.table)
+        found = self._read("{loads} WHERE ?1 IS NULL OR target = ?1 ORDER BY started_at", self.table)
         for load in found:
             del load["schema"]
             for name in ("started_at", "finished_at"):
@@ -300,14 +305,14 @@ class SqliteSink:
 
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed: segments, rows written, rejected positions."""
-        found = self._read("_adaptive_ledger WHERE load = ?", load)
+        found = self._read("{ledger} WHERE load = ?", load)
         return [(json.loads(row["segments"]), row["rows"], json.loads(row["rejected"])) for row in found]
 
     def _read(self, source: str, value: str | None) -> list[dict[str, Any]]:
         """Read the ledger without making the file or anything in it."""
-        if not self.path.exists() or not _has_ledger(self._connection()):
+        if not self._ledger or not self.path.exists() or not self._ledger.exists(self._connection()):
             return []
-        found = self._connection().execute(f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
+        found = self._ledger.run(self._connection(), f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -317,14 +322,16 @@ class SqliteSink:
         The swap deletes the old rows and inserts the new ones, so indexes stay and triggers fire, but
         foreign keys do not cascade. Raises sqlite3.IntegrityError if a row would lose its parent.
         """
+        if not self._ledger:
+            return
         self._connection().execute("PRAGMA foreign_keys=OFF")
         try:
             with self._transaction() as db:
-                if not _done(db, load["load"]):
-                    _check_owner(db, load["load"], load["owner"], load["splits"])
+                if not self._ledger.done(db, load["load"]):
+                    self._ledger.check_owner(db, load["load"], load["owner"], load["splits"])
                     if self.mode == "replace":
                         self._swap(db, _q(_replacement(load["load"])))
-                    self._compact(db, load["load"])
+                    self._ledger.close_load(db, load["load"], self.receipts(load["load"]))
         finally:
             self._connection().execute("PRAGMA foreign_keys=ON")
 
@@ -338,20 +345,6 @@ class SqliteSink:
             if self._name.lower() in (child.lower(), parent.lower()):
                 raise sqlite3.IntegrityError(f"replacing {self.table} would leave {child} without {parent}")
 
-    def _compact(self, db: sqlite3.Connection, load: str) -> None:
-        receipts = self.receipts(load)
-        segments = _joined(segment for found, _, _ in receipts for segment in found)
-        rejected = sorted(position for _, _, found in receipts for position in found)
-        rows = sum(count for _, count, _ in receipts)
-        db.execute("DELETE FROM _adaptive_ledger WHERE load = ?", [load])
-        # Without its splits no late writer of this load can begin a batch again.
-        db.execute("DELETE FROM _adaptive_splits WHERE load = ?", [load])
-        if receipts:
-            compact = [load, "all", json.dumps(segments), rows, json.dumps(rejected), _now()]
-            db.execute("INSERT INTO _adaptive_ledger VALUES (?, ?, ?, ?, ?, ?)", compact)
-        done = "state = 'done', rows = ?, rejected = ?, finished_at = ?"
-        db.execute(f"UPDATE _adaptive_loads SET {done} WHERE load = ?", [rows, len(rejected), _now(), load])  # noqa: S608
-
     # --- a transaction ---
 
     def begin(self, receipt: Mapping[str, Any] | None = None) -> bool:
@@ -361,7 +354,7 @@ class SqliteSink:
         db = self._connection()
         db.execute("BEGIN IMMEDIATE")
         try:
-            fresh = receipt is None or _enter(db, receipt)
+            fresh = receipt is None or self._kept().enter(db, receipt)
             self._batch = (receipt["load"], receipt["batch"]) if receipt else None
             if fresh and not self._columns:
                 self._describe(db)
@@ -373,6 +366,11 @@ class SqliteSink:
         if not fresh:
             self.rollback()
         return fresh
+
+    def _kept(self) -> _Ledger:
+        if self._ledger is None:
+            raise ValueError("a receipt needs a ledger")
+        return self._ledger
 
     def _check_at_once(self, db: sqlite3.Connection) -> None:
         """Have each row's parents looked for when it is written, which SQLite cannot be told to do."""
@@ -426,11 +424,7 @@ class SqliteSink:
         """
         db = self._connection()
         if self._batch:
-            db.execute(
-                "UPDATE _adaptive_ledger SET rejected = ?, rows = coalesce(?, rows), committed_at = ?"
-                " WHERE load = ? AND batch = ?",
-                [json.dumps(list(map(list, rejected))), rows, _now(), *self._batch],
-            )
+            self._kept().correct(db, *self._batch, list(map(list, rejected)), rows)
         for event in ("INSERT", "UPDATE") if self._immediate else ():
             db.execute(f"DROP TRIGGER IF EXISTS temp._adaptive_{event}")
         try:
@@ -530,7 +524,7 @@ class SqliteSink:
         """Read the columns that can be written; False if there is no such table."""
         self._columns = [_Column(*row) for row in db.execute(COLUMNS, [self._name])]
         declared = {column.name: column.declared for column in self._columns}
-        types = _remembered(db, self._name)
+        types = self._ledger.types(db, self._name) if self._ledger else {}
         self._types = {name: kind for name, kind in types.items() if declared.get(name) == _declared(kind)}
         return bool(self._columns)
 
@@ -652,42 +646,107 @@ def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
     return joined
 
 
-def _has_ledger(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT 1 FROM main.sqlite_master WHERE name = '_adaptive_loads'").fetchone())
+class _Ledger:
+    """The three tables in which a target keeps what is committed; each call is within a transaction."""
+
+    def __init__(self, name: str) -> None:
+        self._names = {word: _q(f"{name}_{word}") for word in ("loads", "splits", "ledger")}
+
+    def run(self, db: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Execute a statement in which {loads}, {splits} and {ledger} stand for the tables."""
+        return db.execute(statement.format(**self._names), values)
+
+    def make(self, db: sqlite3.Connection) -> None:
+        for statement in LEDGER:
+            self.run(db, statement)
+
+    def exists(self, db: sqlite3.Connection) -> bool:
+        return bool(db.execute(f"PRAGMA main.table_info({self._names['loads']})").fetchone())
+
+    def done(self, db: sqlite3.Connection, load: str) -> bool:
+        found = self.run(db, "SELECT state FROM {loads} WHERE load = ?", [load]).fetchone()
+        return bool(found == ("done",))
+
+    def replacing(self, db: sqlite3.Connection) -> list[str]:
+        """Return the loads that are loading beside the rows of a table."""
+        running = "SELECT load FROM {loads} WHERE state = 'running' AND mode = 'replace'"
+        return [load for (load,) in self.run(db, running)]
+
+    def enter_load(self, db: sqlite3.Connection, load: Mapping[str, Any], created: bytes | None) -> None:
+        """Enter a load unless it is there, and take its splits over."""
+        known = [load[name] for name in ("load", "fingerprint", "source", "mapping", "target", "mode")]
+        self.run(
+            db,
+            "INSERT INTO {loads} VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, ?, NULL, ?)"
+            " ON CONFLICT (load) DO NOTHING",
+            [*known, _now(), created],
+        )
+        for split in load["splits"]:
+            values = [load["load"], split, load["owner"]]
+            self.run(db, "INSERT OR REPLACE INTO {splits} VALUES (?, ?, ?)", values)
+
+    def check_owner(self, db: sqlite3.Connection, load: str, owner: str, splits: Iterable[int]) -> None:
+        found = dict(self.run(db, "SELECT split, owner FROM {splits} WHERE load = ?", [load]))
+        if lost := sorted(split for split in splits if found.get(split) != owner):
+            raise OwnershipLostError(
+                f"load {load}: split {lost[0]} was taken over by another run, or is done"
+            )
+
+    def enter(self, db: sqlite3.Connection, receipt: Mapping[str, Any]) -> bool:
+        """Enter a receipt; False if it is there already."""
+        load, batch = receipt["load"], receipt["batch"]
+        if self.run(db, "SELECT 1 FROM {ledger} WHERE load = ? AND batch = ?", [load, batch]).fetchone():
+            return False
+        self.check_owner(db, load, receipt["owner"], {segment[0] for segment in receipt["segments"]})
+        self.run(db, "DELETE FROM {ledger} WHERE load = ? AND batch = ?", [load, receipt["replaces"]])
+        row = [load, batch, json.dumps(list(map(list, receipt["segments"]))), receipt["rows"], _now()]
+        self.run(db, "INSERT INTO {ledger} VALUES (?, ?, ?, ?, '[]', ?)", row)
+        return True
+
+    def correct(
+        self, db: sqlite3.Connection, load: str, batch: str, rejected: list[list[int]], rows: int | None
+    ) -> None:
+        """Say in a receipt what was rejected and, unless None, how many rows were written."""
+        self.run(
+            db,
+            "UPDATE {ledger} SET rejected = ?, rows = coalesce(?, rows), committed_at = ?"
+            " WHERE load = ? AND batch = ?",
+            [json.dumps(rejected), rows, _now(), load, batch],
+        )
+
+    def close_load(self, db: sqlite3.Connection, load: str, receipts: Sequence[tuple[Any, int, Any]]) -> None:
+        """Make one receipt of all and mark the load done."""
+        segments = _joined(segment for found, _, _ in receipts for segment in found)
+        rejected = sorted(position for _, _, found in receipts for position in found)
+        rows = sum(count for _, count, _ in receipts)
+        self.run(db, "DELETE FROM {ledger} WHERE load = ?", [load])
+        # Without its splits no late writer of this load can begin a batch again.
+        self.run(db, "DELETE FROM {splits} WHERE load = ?", [load])
+        if receipts:
+            compact = [load, "all", json.dumps(segments), rows, json.dumps(rejected), _now()]
+            self.run(db, "INSERT INTO {ledger} VALUES (?, ?, ?, ?, ?, ?)", compact)
+        done = "UPDATE {loads} SET state = 'done', rows = ?, rejected = ?, finished_at = ? WHERE load = ?"
+        self.run(db, done, [rows, len(rejected), _now(), load])
+
+    def forget(self, db: sqlite3.Connection, target: str) -> None:
+        """Drop what is known of an earlier table of this name."""
+        for word in ("splits", "ledger", "loads"):
+            earlier = "(SELECT load FROM {loads} WHERE target = ?)"
+            self.run(db, f"DELETE FROM {{{word}}} WHERE load IN {earlier}", [target])  # noqa: S608
+
+    def types(self, db: sqlite3.Connection, table: str) -> dict[str, pa.DataType]:
+        """Return the types of a table that a load made."""
+        if not self.exists(db) or not find_spec("pyarrow"):
+            return {}
+        made = "SELECT schema FROM {loads} WHERE target = ? AND schema IS NOT NULL"
+        found = self.run(db, made, [table]).fetchone()
+        return _stored_schema(found[0]) if found else {}
 
 
-def _done(db: sqlite3.Connection, load: str) -> bool:
-    found = db.execute("SELECT state FROM _adaptive_loads WHERE load = ?", [load]).fetchone()
-    return bool(found == ("done",))
-
-
-def _check_owner(db: sqlite3.Connection, load: str, owner: str, splits: Iterable[int]) -> None:
-    found = dict(db.execute("SELECT split, owner FROM _adaptive_splits WHERE load = ?", [load]))
-    if lost := sorted(split for split in splits if found.get(split) != owner):
-        raise OwnershipLostError(f"load {load}: split {lost[0]} was taken over by another run, or is done")
-
-
-def _enter(db: sqlite3.Connection, receipt: Mapping[str, Any]) -> bool:
-    """Enter a receipt; False if it is there already."""
-    load, batch = receipt["load"], receipt["batch"]
-    if db.execute("SELECT 1 FROM _adaptive_ledger WHERE load = ? AND batch = ?", [load, batch]).fetchone():
-        return False
-    _check_owner(db, load, receipt["owner"], {segment[0] for segment in receipt["segments"]})
-    db.execute("DELETE FROM _adaptive_ledger WHERE load = ? AND batch = ?", [load, receipt["replaces"]])
-    row = [load, batch, json.dumps(list(map(list, receipt["segments"]))), receipt["rows"], _now()]
-    db.execute("INSERT INTO _adaptive_ledger VALUES (?, ?, ?, ?, '[]', ?)", row)
-    return True
-
-
-def _remembered(db: sqlite3.Connection, table: str) -> dict[str, pa.DataType]:
-    """Return the types of a table that a load made."""
-    if not _has_ledger(db) or not find_spec("pyarrow"):
-        return {}
-    made = "SELECT schema FROM _adaptive_loads WHERE target = ? AND schema IS NOT NULL"
-    if not (found := db.execute(made, [table]).fetchone()):
-        return {}
+def _stored_schema(schema: bytes) -> dict[str, pa.DataType]:
+    """Return the normal types in a serialized Arrow schema."""
     pa, _ = _arrow()
-    return {field.name: _normal(field.type) for field in pa.ipc.read_schema(pa.py_buffer(found[0]))}
+    return {field.name: _normal(field.type) for field in pa.ipc.read_schema(pa.py_buffer(schema))}
 
 
 # --- Python values to stored forms ---

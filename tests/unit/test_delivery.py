@@ -133,7 +133,7 @@ class Bench:
 
     database: Database
     path: Path
-    keep_receipts: bool = True
+    receipts: Literal["kept", "replaced"] = "kept"
     attempts: int = 20
     metrics: Metrics = field(default_factory=lambda: Metrics(0.0))
     waits: list[float] = field(default_factory=list)
@@ -143,7 +143,7 @@ class Bench:
         self.sink = MemorySink(self.database)
         self.delivery = Delivery(
             cast("Sink", self.sink),
-            Identity("load", "me", ["a.csv", "b.csv"], "memory", self.keep_receipts),
+            Identity("load", "me", ["a.csv", "b.csv"], "memory", self.receipts),
             DeadLetterFile(str(self.path), {"load": "load"}),
             self.metrics,
             Retry(self.attempts, wait=self.waits.append),
@@ -207,7 +207,7 @@ def check(
             assert receipt["segments"] == [[0, records[0], records[-1]]]
             assert receipt["rows"] == outcome.written
             assert sorted(receipt["rejected"]) == [[0, n] for n in records if n in lost]
-    kept = batches if bench.keep_receipts else batches[-1:]
+    kept = batches if bench.receipts == "kept" else batches[-1:]
     assert list(bench.database.receipts) == [batch.id for batch in kept]
     assert bench.metrics.total("retry") == len(bench.waits)
 
