@@ -6,17 +6,14 @@ import asyncio
 import fcntl
 import socket
 import struct
-import sys
 import termios
 from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
 from typing import NamedTuple
 
 from adaptive.testing.faults import Cut, Delay, Direction, Fault, Plan, Trickle
 
 SEGMENT = 65_536  # bytes read at once; with asyncio's own buffer a direction holds three times as many
-# Bytes that may begin a pattern wait this long for the next ones. A client that sends one pattern in pieces
-# is faster, and a conversation goes on although a message ends as the pattern begins.
-HOLD_SECONDS = 0.25
 FLUSH_SECONDS = 0.001  # between two looks whether the receiver's kernel has everything
 
 
@@ -26,29 +23,36 @@ class Side(NamedTuple):
     reader: StreamReader
     writer: StreamWriter
 
-    def end(self, *, reset: bool) -> None:
+    async def end(self, *, reset: bool) -> None:
         """Close at once, by RST or by FIN."""
         link = self.writer.get_extra_info("socket")
-        if reset:
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif not self.writer.transport.is_closing():
-            self.writer.write_eof()
+        with suppress(OSError):  # the other end may be gone
+            if reset:
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                link.shutdown(socket.SHUT_WR)
         self.writer.transport.abort()
+        with suppress(OSError):
+            await self.writer.wait_closed()
 
     async def flush(self) -> None:
-        """Wait until the other end has what was sent: a reset would throw away what is under way."""
+        """Wait until the other end has what was sent: a reset throws away what is under way."""
         link = self.writer.get_extra_info("socket")
-        while int.from_bytes(fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder):
+        while not self.writer.is_closing() and _unsent(link):
             await asyncio.sleep(FLUSH_SECONDS)
 
 
 class Link:
-    """One connection; it belongs to the proxy's event loop."""
+    """One connection; it belongs to the proxy's event loop.
 
-    def __init__(self, client: Side, server: Side, plan: Plan) -> None:
+    Bytes that may begin a pattern wait `hold` seconds for the next ones, no longer: a conversation goes on
+    although a message ends as the pattern begins.
+    """
+
+    def __init__(self, client: Side, server: Side, plan: Plan, hold: float) -> None:
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._client, self._server, self._plan = client, server, plan
+        self._client, self._server, self._plan, self._hold = client, server, plan, hold
         self._pumps = 2
         self._ending: asyncio.Future[tuple[bool, Fault | None]] = asyncio.get_running_loop().create_future()
 
@@ -80,10 +84,7 @@ class Link:
         for pump in pumps:
             pump.cancel()
         await asyncio.wait(pumps)
-        sides = self._client, self._server
-        for side in sides:
-            side.end(reset=reset)
-        await asyncio.gather(*(side.writer.wait_closed() for side in sides), return_exceptions=True)
+        await asyncio.gather(self._client.end(reset=reset), self._server.end(reset=reset))
         if fault:
             self._plan.fire(fault)
 
@@ -101,10 +102,8 @@ class Link:
     async def _forward(self, direction: Direction, reader: StreamReader, to: Side) -> None:
         waiting, ended = await self._pass(direction, b"", to, settled=False), False
         while not ended:
-            segment = await self._read(direction, reader, HOLD_SECONDS if waiting else None)
+            segment = await self._read(direction, reader, self._hold if waiting else None)
             ended = segment == b""
-            for delay in self._plan.shapes(Delay, direction):
-                await delay.wait(delay.seconds)
             waiting = await self._pass(direction, waiting + (segment or b""), to, settled=not segment)
 
     async def _read(self, direction: Direction, reader: StreamReader, patience: float | None) -> bytes | None:
@@ -112,9 +111,12 @@ class Link:
         size = min((trickle.size for trickle in self._plan.shapes(Trickle, direction)), default=SEGMENT)
         try:
             async with asyncio.timeout(patience):
-                return await reader.read(size)
+                segment = await reader.read(size)
         except TimeoutError:
             return None
+        for delay in self._plan.shapes(Delay, direction) if segment else ():
+            await delay.wait(delay.seconds)
+        return segment
 
     async def _pass(self, direction: Direction, waiting: bytes, to: Side, *, settled: bool) -> bytes:
         """Send what may pass, let the faults on the way happen, and return the bytes that have to wait."""
@@ -137,3 +139,8 @@ class Link:
             self.end(reset=fault.reset, fault=fault)
         else:
             self._plan.fire(fault)
+
+
+def _unsent(link: socket.socket) -> bool:
+    """Return whether the other end's kernel has not acknowledged everything."""
+    return fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, bytes(4)) != bytes(4)

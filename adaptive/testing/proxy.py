@@ -26,15 +26,16 @@ from adaptive.testing.link import SEGMENT, Link, Side
 class FaultProxy:
     """Listen on a free port of 127.0.0.1 and forward every connection, with the faults planned for it.
 
+    Bytes that may begin a pattern are held back for `hold` seconds, until more come; a client that sends
+    one pattern in pieces is faster than 0.25 s.
+
     Methods may be called from any thread; what they do is done when they return.
     """
 
-    def __init__(self, host: str, port: int, *plan: Planned) -> None:
+    def __init__(self, host: str, port: int, *plan: Planned, hold: float = 0.25) -> None:
         self.connections = 0  # made so far, refused ones included
-        self._server, self._accepting, self._plan = (host, port), True, Plan(plan)
-        self._links: dict[
-            asyncio.Task[None] | None, Link | None
-        ] = {}  # None while the server is connected to
+        self._server, self._accepting, self._plan, self._hold = (host, port), True, Plan(plan), hold
+        self._links: dict[asyncio.Task[None], Link | None] = {}  # None until the server has been reached
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._loop, self._closing = asyncio.new_event_loop(), asyncio.Event()
@@ -136,9 +137,9 @@ class FaultProxy:
                 raise ConnectionRefusedError
             server = Side(*await asyncio.open_connection(*self._server, limit=SEGMENT))
         except (OSError, asyncio.CancelledError):
-            client.end(reset=True)
+            await client.end(reset=True)
         else:
-            link = Link(client, server, self._plan)
+            link = Link(client, server, self._plan, self._hold)
             self._links[cast("asyncio.Task[None]", asyncio.current_task())] = link
             await link.run()
         if refused:

@@ -174,7 +174,7 @@ def batch_of(first: int, records: int, unread: frozenset[int] = frozenset(), *, 
     bad=st.frozensets(st.integers(0, 29), max_size=4),
     unread=st.frozensets(st.integers(0, 29), max_size=4),
     there=st.frozensets(st.integers(0, 29), max_size=4),
-    keep=st.booleans(),
+    receipts=st.sampled_from(["kept", "replaced"]),
     arrow=st.booleans(),
 )
 def test_every_record_is_settled_exactly_once_whatever_fails(
@@ -182,11 +182,11 @@ def test_every_record_is_settled_exactly_once_whatever_fails(
     bad: frozenset[int],
     unread: frozenset[int],
     there: frozenset[int],
-    keep: bool,
+    receipts: Literal["kept", "replaced"],
     arrow: bool,
 ) -> None:
     with TemporaryDirectory() as name:
-        bench = Bench(Database(list(faults), bad, there), Path(name) / "letters", keep)
+        bench = Bench(Database(list(faults), bad, there), Path(name) / "letters", receipts)
         batches = [batch_of(first, 10, unread, arrow=arrow) for first in (0, 10, 20)]
         outcomes = [bench.delivery.deliver(batch) for batch in batches]
         check(bench, batches, outcomes, bad | unread, there - bad - unread)

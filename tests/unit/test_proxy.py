@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from adaptive.testing import FaultProxy
+from adaptive.testing import Cut, Delay, FaultProxy, Refuse, Stall, Trickle
+from adaptive.testing.faults import Moment, Plan
 
 PATIENCE = 30  # seconds after which a test that hangs fails; never reached when all is well
 
@@ -30,6 +35,7 @@ class Echo(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), EchoConnection)
         self.seen: list[Seen] = []
+        self.finished = threading.Semaphore(0)
         self.address = "127.0.0.1", int(self.server_address[1])
 
 
@@ -40,6 +46,9 @@ class EchoConnection(socketserver.BaseRequestHandler):
         seen = Seen()
         self.server.seen.append(seen)
         seen.ending = self.echo(seen.received)
+
+    def finish(self) -> None:
+        self.server.finished.release()
 
     def echo(self, received: bytearray) -> str:
         try:
@@ -88,18 +97,10 @@ def ending(link: socket.socket) -> tuple[bytes, str]:
     return found, "fin"
 
 
-def send(link: socket.socket, *segments: bytes) -> None:
-    """Send segments; the connection may be cut on the way."""
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with suppress(OSError):
-        for segment in segments:
-            link.sendall(segment)
-
-
 def test_bytes_pass_unchanged_in_both_directions_and_are_counted() -> None:
     message = bytes(range(256)) * 4_000
     with echo() as server, FaultProxy(*server.address) as proxy, connect(proxy) as link:
-        sender = threading.Thread(target=send, args=(link, message))
+        sender = threading.Thread(target=link.sendall, args=(message,))
         sender.start()
         assert read(link, len(message)) == message
         sender.join()
@@ -115,6 +116,16 @@ def talk(link: socket.socket, message: bytes = b"hello") -> None:
     assert read(link, len(message)) == message
 
 
+def whole(link: socket.socket, segments: list[bytes]) -> tuple[bytes, str]:
+    """Send segments and the end; return the echo and how the connection ends, whatever happens on the way."""
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with suppress(OSError):
+        for segment in segments:
+            link.sendall(segment)
+        link.shutdown(socket.SHUT_WR)
+    return ending(link)
+
+
 @pytest.mark.parametrize(("reset", "how"), [(True, "reset"), (False, "fin")])
 def test_cut_ends_every_connection_at_once(reset: bool, how: str) -> None:
     with echo() as server, FaultProxy(*server.address) as proxy, connect(proxy) as one, connect(proxy) as two:
@@ -125,3 +136,280 @@ def test_cut_ends_every_connection_at_once(reset: bool, how: str) -> None:
         with connect(proxy) as three:
             talk(three)
     assert [seen.ending for seen in server.seen[:2]] == [how, how]
+
+
+SEGMENTS = st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=6)
+ENDS = st.booleans()
+FEW = settings(max_examples=40)
+
+
+@FEW
+@given(segments=SEGMENTS, when=st.integers(0, 60), reset=ENDS)
+def test_cut_after_n_bytes_lets_exactly_n_bytes_reach_the_server(
+    segments: list[bytes], when: int, reset: bool
+) -> None:
+    message = b"".join(segments)
+    cut = Cut(when, reset=reset)
+    with echo() as server, FaultProxy(*server.address, cut) as proxy, connect(proxy) as link:
+        _, how = whole(link, segments)
+        happens = when <= len(message)
+        assert proxy.wait_for_fault(PATIENCE if happens else 0) == happens
+        assert proxy.fired == [cut] * happens
+        assert how == ("reset" if reset and happens else "fin")
+    assert [bytes(seen.received) for seen in server.seen] == [message[:when]]
+    assert server.seen[0].ending == how
+
+
+@FEW
+@given(segments=SEGMENTS, when=st.integers(0, 60), reset=ENDS)
+def test_cut_after_n_bytes_lets_exactly_n_bytes_come_back(
+    segments: list[bytes], when: int, reset: bool
+) -> None:
+    cut = Cut(when, direction="down", reset=reset)
+    with echo() as server, FaultProxy(*server.address, cut) as proxy, connect(proxy) as link:
+        found, how = whole(link, segments)
+        message = b"".join(segments)
+        assert found == message[:when]
+        assert how == ("reset" if reset and when <= len(message) else "fin")
+
+
+def test_a_megabyte_before_a_cut_arrives_even_at_a_slow_reader() -> None:
+    message = bytes(2_000_000)
+    with echo() as server, FaultProxy(*server.address, Cut(1_000_000)) as proxy, connect(proxy) as link:
+        whole(link, [message])
+    assert len(server.seen[0].received) == 1_000_000
+
+
+def test_bytes_of_all_connections_count_together_if_wanted() -> None:
+    cut = Cut(12, over="all")
+    with (
+        echo() as server,
+        FaultProxy(*server.address, cut) as proxy,
+        connect(proxy) as one,
+        connect(proxy) as two,
+    ):
+        talk(one)
+        talk(two)
+        one.sendall(b"hello")
+        assert read(one, 2) == b"he" or proxy.wait_for_fault(PATIENCE)
+        talk(two)
+    assert sorted(bytes(seen.received) for seen in server.seen) == [b"hellohe", b"hellohello"]
+
+
+MOMENTS = st.sampled_from(["before", "within", "after"])
+AB = st.text("ab").map(str.encode)
+PATTERN = st.text("ab", min_size=2, max_size=6).map(str.encode)
+
+
+def expected(message: bytes, pattern: bytes, moment: Moment) -> bytes:
+    """Return what passes before a cut at a pattern."""
+    start = message.find(pattern)
+    shares = {"before": 0, "within": len(pattern) // 2, "after": len(pattern)}
+    return message[: start + shares[moment]] if start >= 0 else message
+
+
+@given(segments=st.lists(AB), pattern=PATTERN, moment=MOMENTS)
+def test_a_pattern_is_found_wherever_it_is_split(
+    segments: list[bytes], pattern: bytes, moment: Moment
+) -> None:
+    plan, passed, waiting, fault = Plan([Cut(pattern, moment=moment)]), b"", b"", None
+    for segment in [*segments, b""]:
+        waiting += segment
+        allowed, fault = plan.let(1, "up", waiting, settled=segment == b"")
+        passed, waiting = passed + waiting[:allowed], waiting[allowed:]
+        if fault:
+            break
+    message = b"".join(segments)
+    assert passed == expected(message, pattern, moment)
+    assert (fault is not None) == (pattern in message)
+
+
+@FEW
+@given(segments=st.lists(AB.filter(bool), max_size=6), pattern=PATTERN, moment=MOMENTS)
+def test_what_passes_of_a_pattern_is_exact_on_a_connection(
+    segments: list[bytes], pattern: bytes, moment: Moment
+) -> None:
+    cut = Cut(pattern, moment=moment)
+    with echo() as server, FaultProxy(*server.address, cut, hold=PATIENCE) as proxy, connect(proxy) as link:
+        whole(link, segments)
+    assert bytes(server.seen[0].received) == expected(b"".join(segments), pattern, moment)
+
+
+def test_a_cut_after_a_pattern_lets_no_answer_through() -> None:
+    cut = Cut(b"COMMIT", moment="after")
+    with echo() as server, FaultProxy(*server.address, cut) as proxy, connect(proxy) as link:
+        talk(link, b"INSERT")
+        link.sendall(b"COMMIT; more")
+        assert ending(link) == (b"", "reset")
+    assert bytes(server.seen[0].received) == b"INSERTCOMMIT"
+
+
+def test_a_message_that_ends_as_a_pattern_begins_is_not_held_back_for_ever() -> None:
+    with (
+        echo() as server,
+        FaultProxy(*server.address, Cut(b"COMMIT"), hold=0.01) as proxy,
+        connect(proxy) as link,
+    ):
+        talk(link, b"COM")
+        talk(link, b"MIT")
+        assert not proxy.fired
+
+
+def test_a_fault_happens_once_and_one_given_twice_happens_twice() -> None:
+    with echo() as server, FaultProxy(*server.address, Cut(3), Cut(3)) as proxy:
+        for how in ("reset", "reset", "fin"):
+            with connect(proxy) as link:
+                assert whole(link, [b"hello"])[1] == how
+        assert proxy.fired == [Cut(3), Cut(3)]
+        assert proxy.connections == 3
+
+
+@pytest.mark.parametrize(("when", "passing"), [(3, b"hel"), (b"llo", b"he")])
+def test_a_stalled_connection_stays_and_passes_nothing_until_it_is_resumed(
+    when: int | bytes, passing: bytes
+) -> None:
+    with echo() as server, FaultProxy(*server.address, Stall(when)) as proxy, connect(proxy) as link:
+        link.sendall(b"hello")
+        assert proxy.wait_for_fault(PATIENCE)
+        with connect(proxy) as other:
+            talk(other, b"others pass")
+        assert server.seen[0].received == passing
+        with pytest.raises(BlockingIOError):
+            link.recv(1, socket.MSG_DONTWAIT)
+        proxy.resume()
+        assert read(link, 5) == b"hello"
+        talk(link)
+
+
+def test_stall_and_resume_can_be_called_at_any_time() -> None:
+    with echo() as server, FaultProxy(*server.address) as proxy, connect(proxy) as link:
+        talk(link)
+        proxy.stall()
+        link.sendall(b"later")
+        with pytest.raises(BlockingIOError):
+            link.recv(1, socket.MSG_DONTWAIT)
+        proxy.resume()
+        assert read(link, 5) == b"later"
+
+
+def test_a_trickle_passes_a_few_bytes_at_a_time_and_a_delay_waits_before_each_of_them() -> None:
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    with (
+        echo() as server,
+        FaultProxy(*server.address, Trickle(3, "up"), Delay(7, "up", wait)) as proxy,
+        connect(proxy) as link,
+    ):
+        talk(link, b"0123456789")
+    assert waits == [7] * 4
+
+
+def test_refuse_resets_connections_and_accept_lets_them_in_again() -> None:
+    with echo() as server, FaultProxy(*server.address, Refuse(2)) as proxy:
+        for _ in range(2):
+            assert_reset(proxy)
+        with connect(proxy) as link:
+            talk(link)
+            proxy.refuse()
+            assert_reset(proxy)
+            talk(link)
+        proxy.accept()
+        with connect(proxy) as link:
+            talk(link)
+        assert proxy.wait_for_fault(0)
+        assert proxy.fired == [Refuse(2)] * 2
+        assert proxy.connections == 5
+
+
+def assert_reset(proxy: FaultProxy) -> None:
+    """Connect, and be reset at once."""
+    with pytest.raises(ConnectionResetError), connect(proxy) as link:
+        link.recv(1)
+
+
+def test_a_server_that_cannot_be_reached_resets_the_client() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with FaultProxy(*taken.getsockname()) as proxy:
+            assert_reset(proxy)
+
+
+def test_a_reset_by_the_client_reaches_the_server() -> None:
+    with echo() as server, FaultProxy(*server.address) as proxy, connect(proxy) as link:
+        talk(link)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        link.close()
+        assert server.finished.acquire(timeout=PATIENCE)
+    assert server.seen[0].ending == "reset"
+
+
+def test_a_new_plan_counts_from_nothing_on_open_connections() -> None:
+    with echo() as server, FaultProxy(*server.address, Cut(100)) as proxy, connect(proxy) as link:
+        talk(link, b"x" * 50)
+        proxy.arm(Cut(60))
+        assert proxy.passed == {"up": 0, "down": 0}
+        talk(link, b"x" * 50)
+        assert not proxy.wait_for_fault(0)
+        whole(link, [b"x" * 50])
+        assert proxy.wait_for_fault(PATIENCE)
+    assert len(server.seen[0].received) == 110
+
+
+def test_a_reader_that_does_not_read_stops_the_writer() -> None:
+    message = bytes(64 << 20)  # many times what the kernel's buffers take
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        FaultProxy(*listener.getsockname()) as proxy,
+        connect(proxy) as link,
+        listener.accept()[0] as server,
+    ):
+        writer = threading.Thread(target=link.sendall, args=(message,))
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive(), "somebody took in 64 MB that nobody read"
+        assert read_all(server, len(message)) == len(message)
+        writer.join()
+
+
+def read_all(link: socket.socket, size: int) -> int:
+    """Read and drop `size` bytes; return how many came."""
+    left = size
+    while left and (segment := link.recv(min(left, 1 << 20))):
+        left -= len(segment)
+    return size - left
+
+
+def resources() -> tuple[int, int]:
+    """Return how many threads and open files this process has."""
+    return threading.active_count(), len(list(Path("/dev/fd").iterdir()))
+
+
+def test_close_leaves_no_thread_and_no_socket() -> None:
+    before = resources()
+    with echo() as server:
+        proxy = FaultProxy(*server.address, Stall(3))
+        with connect(proxy) as link:
+            link.sendall(b"hello")
+            assert proxy.wait_for_fault(PATIENCE)
+            proxy.close()
+            proxy.close()
+            assert ending(link) == (b"", "reset")
+        proxy.cut()  # there is nothing left to cut
+        with pytest.raises(ConnectionRefusedError):
+            connect(proxy)
+    assert resources() == before
+
+
+def test_a_url_is_led_through_the_proxy() -> None:
+    with FaultProxy("localhost", 9) as proxy:
+        url = proxy.through("postgresql://me:p%40ss@db.example:5432/market?sslmode=disable")
+        assert url == f"postgresql://me:p%40ss@127.0.0.1:{proxy.port}/market?sslmode=disable"
+
+
+@pytest.mark.parametrize(("when", "moment"), [(b"", "before"), (b"x", "within"), (-1, "before")])
+def test_a_place_that_cannot_be_is_refused(when: int | bytes, moment: Moment) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        Cut(when, moment=moment)
