@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import socketserver
 import struct
@@ -37,6 +38,10 @@ class Echo(socketserver.ThreadingTCPServer):
         self.seen: list[Seen] = []
         self.finished = threading.Semaphore(0)
         self.address = "127.0.0.1", int(self.server_address[1])
+
+    def wait_for_an_end(self) -> None:
+        """Wait until a further connection has ended and been read to its end."""
+        assert self.finished.acquire(timeout=PATIENCE)
 
 
 class EchoConnection(socketserver.BaseRequestHandler):
@@ -84,6 +89,11 @@ def read(link: socket.socket, size: int) -> bytes:
     while len(found) < size and (segment := link.recv(size - len(found))):
         found += segment
     return found
+
+
+def silent(link: socket.socket) -> bool:
+    """Return whether the connection is there and nothing has come."""
+    return select.select([link], [], [], 0)[0] == []
 
 
 def ending(link: socket.socket) -> tuple[bytes, str]:
@@ -156,6 +166,7 @@ def test_cut_after_n_bytes_lets_exactly_n_bytes_reach_the_server(
         assert proxy.wait_for_fault(PATIENCE if happens else 0) == happens
         assert proxy.fired == [cut] * happens
         assert how == ("reset" if reset and happens else "fin")
+        server.wait_for_an_end()
     assert [bytes(seen.received) for seen in server.seen] == [message[:when]]
     assert server.seen[0].ending == how
 
@@ -177,6 +188,7 @@ def test_a_megabyte_before_a_cut_arrives_even_at_a_slow_reader() -> None:
     message = bytes(2_000_000)
     with echo() as server, FaultProxy(*server.address, Cut(1_000_000)) as proxy, connect(proxy) as link:
         whole(link, [message])
+        server.wait_for_an_end()
     assert len(server.seen[0].received) == 1_000_000
 
 
@@ -191,13 +203,13 @@ def test_bytes_of_all_connections_count_together_if_wanted() -> None:
         talk(one)
         talk(two)
         one.sendall(b"hello")
-        assert read(one, 2) == b"he" or proxy.wait_for_fault(PATIENCE)
+        assert ending(one)[1] == "reset"
         talk(two)
     assert sorted(bytes(seen.received) for seen in server.seen) == [b"hellohe", b"hellohello"]
 
 
 MOMENTS = st.sampled_from(["before", "within", "after"])
-AB = st.text("ab").map(str.encode)
+AB = st.text("ab", min_size=1).map(str.encode)
 PATTERN = st.text("ab", min_size=2, max_size=6).map(str.encode)
 
 
@@ -225,13 +237,14 @@ def test_a_pattern_is_found_wherever_it_is_split(
 
 
 @FEW
-@given(segments=st.lists(AB.filter(bool), max_size=6), pattern=PATTERN, moment=MOMENTS)
+@given(segments=st.lists(AB, max_size=6), pattern=PATTERN, moment=MOMENTS)
 def test_what_passes_of_a_pattern_is_exact_on_a_connection(
     segments: list[bytes], pattern: bytes, moment: Moment
 ) -> None:
     cut = Cut(pattern, moment=moment)
     with echo() as server, FaultProxy(*server.address, cut, hold=PATIENCE) as proxy, connect(proxy) as link:
         whole(link, segments)
+        server.wait_for_an_end()
     assert bytes(server.seen[0].received) == expected(b"".join(segments), pattern, moment)
 
 
@@ -274,8 +287,7 @@ def test_a_stalled_connection_stays_and_passes_nothing_until_it_is_resumed(
         with connect(proxy) as other:
             talk(other, b"others pass")
         assert server.seen[0].received == passing
-        with pytest.raises(BlockingIOError):
-            link.recv(1, socket.MSG_DONTWAIT)
+        assert silent(link)
         proxy.resume()
         assert read(link, 5) == b"hello"
         talk(link)
@@ -286,8 +298,7 @@ def test_stall_and_resume_can_be_called_at_any_time() -> None:
         talk(link)
         proxy.stall()
         link.sendall(b"later")
-        with pytest.raises(BlockingIOError):
-            link.recv(1, socket.MSG_DONTWAIT)
+        assert silent(link)
         proxy.resume()
         assert read(link, 5) == b"later"
 
@@ -342,7 +353,7 @@ def test_a_reset_by_the_client_reaches_the_server() -> None:
         talk(link)
         link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         link.close()
-        assert server.finished.acquire(timeout=PATIENCE)
+        server.wait_for_an_end()
     assert server.seen[0].ending == "reset"
 
 
