@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from labs import Lab, SqliteLab, postgres, postgres_lab
+from labs import KINDS, Lab, open_lab, postgres
+
+pytest_plugins = ["labs.matrix"]
 
 IN_CI = os.environ.get("CI") == "true"
 PROVIDED = ("lab postgres:",)  # begins of reasons to skip that `make system-deps` takes away
@@ -40,11 +42,8 @@ def postgres_server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=KINDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """An empty database of each kind."""
-    if request.param == "sqlite":
-        yield SqliteLab(tmp_path / "lab.db")
-    else:
-        with postgres_lab(request.getfixturevalue("postgres_server")) as found:
-            yield found
+    with open_lab(request, tmp_path) as found:
+        yield found

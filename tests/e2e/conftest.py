@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import Lab
+from labs import Lab, open_lab
 
 from adaptive import orders
 
@@ -55,6 +56,13 @@ def adaptive(tmp_path: Path) -> Command:
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ADAPTIVE_")}
     return Command(folder, environment)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """An empty database of the two kinds that the command is tried with in every way."""
+    with open_lab(request, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

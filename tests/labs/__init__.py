@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
 from adaptive.testing import Lab
 from labs.databases import PostgresLab, SqliteLab, postgres_lab
 
-__all__ = ["Lab", "PostgresLab", "SqliteLab", "postgres_lab"]
+__all__ = ["KINDS", "Lab", "PostgresLab", "SqliteLab", "open_lab", "postgres_lab"]
+
+# By the name in the tests' ids; what the fixture `<kind>_server` gives → a lab with an empty database.
+SERVERS: dict[str, Callable[[str], AbstractContextManager[Lab]]] = {
+    "postgres": postgres_lab,
+}
+KINDS = ["sqlite", *SERVERS]
+
+
+@contextmanager
+def open_lab(request: pytest.FixtureRequest, folder: Path) -> Iterator[Lab]:
+    """Yield the lab that a fixture's parameter names; its server is started once."""
+    if request.param == "sqlite":
+        yield SqliteLab(folder / "lab.db")
+    else:
+        with SERVERS[request.param](request.getfixturevalue(f"{request.param}_server")) as found:
+            yield found
