@@ -56,6 +56,25 @@ class EchoConnection(socketserver.BaseRequestHandler):
         self.server.finished.release()
 
     def echo(self, received: bytearray) -> str:
+        """Send back what comes until the end, and return how that came; an error is reported only once."""
+        how = "fin"
+        while True:
+            try:
+                segment = self.request.recv(65_536)
+                received += segment
+                self.request.sendall(segment)
+            except ConnectionResetError:
+                how = "reset"
+            except BrokenPipeError:  # it has ended, and we sent still more
+                pass
+            else:
+                if not segment:
+                    return how
+
+    def finish(self) -> None:
+        self.server.finished.release()
+
+    def echo(self, received: bytearray) -> str:
         try:
             while segment := self.request.recv(65_536):
                 received += segment
@@ -129,10 +148,14 @@ def talk(link: socket.socket, message: bytes = b"hello") -> None:
 def whole(link: socket.socket, segments: list[bytes]) -> tuple[bytes, str]:
     """Send segments and the end; return the echo and how the connection ends, whatever happens on the way."""
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with suppress(OSError):
+    try:
         for segment in segments:
             link.sendall(segment)
         link.shutdown(socket.SHUT_WR)
+    except ConnectionResetError:  # reported only once
+        return ending(link)[0], "reset"
+    except OSError:  # it has ended before
+        pass
     return ending(link)
 
 
