@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from labs import KINDS, Lab, open_lab, postgres
+from labs import KINDS, Lab, mongodb, open_lab, postgres
 
 pytest_plugins = ["labs.matrix"]
 
@@ -39,6 +39,15 @@ def postgres_server() -> Iterator[str]:
     with postgres.server() as url:
         if url is None:
             pytest.skip(postgres.ADVICE)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[str]:
+    """The URL of a MongoDB server, started for the session if need be."""
+    with mongodb.server() as url:
+        if url is None:
+            pytest.skip(mongodb.ADVICE)
         yield url
 
 

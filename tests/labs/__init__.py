@@ -10,12 +10,14 @@ import pytest
 
 from adaptive.testing import Lab
 from labs.databases import PostgresLab, SqliteLab, postgres_lab
+from labs.mongodb import MongoLab, mongo_lab
 
-__all__ = ["KINDS", "Lab", "PostgresLab", "SqliteLab", "open_lab", "postgres_lab"]
+__all__ = ["KINDS", "Lab", "MongoLab", "PostgresLab", "SqliteLab", "mongo_lab", "open_lab", "postgres_lab"]
 
 # By the name in the tests' ids; what the fixture `<kind>_server` gives → a lab with an empty database.
 SERVERS: dict[str, Callable[[str], AbstractContextManager[Lab]]] = {
     "postgres": postgres_lab,
+    "mongo": mongo_lab,
 }
 KINDS = ["sqlite", *SERVERS]
 

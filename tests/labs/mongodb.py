@@ -1,0 +1,169 @@
+"""A MongoDB for tests: the one the environment names, else a private one on a free port.
+
+Found in this order: `ADAPTIVE_TEST_MONGODB_URL`, then `mongod` in PATH, then the stand-in nx-27017 in
+`.labs/mongodb`, which speaks MongoDB's protocol over SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pymongo import MongoClient
+
+from adaptive.protocols import Sink
+from adaptive.rows import Row
+from adaptive.sinks import sink_class
+from adaptive.testing.proxy import FaultProxy
+
+VARIABLE = "ADAPTIVE_TEST_MONGODB_URL"
+ADVICE = f"lab mongo: none found; set {VARIABLE}, install mongod, or run make"
+STAND_IN = Path(__file__).parents[2] / ".labs/mongodb/bin/nx-27017"
+LISTENING = re.compile(r"Listening on 127\.0\.0\.1:(\d+)")
+REAL = "; needs a real mongod"
+KEY = f"nx-27017 makes no unique index on a field called id{REAL}"
+DEVIATIONS = {
+    "a_row_whose_key_is_taken_is_isolated": KEY,
+    "a_row_whose_key_is_repeated_is_isolated": KEY,
+    "many_rows_with_taken_keys_are_isolated": KEY,
+    "many_rows_with_different_faults_are_isolated": KEY,
+    "ignore_keeps_what_is_there_and_the_first_of_a_batch": KEY,
+    "a_row_that_violates_a_check_is_isolated": f"nx-27017 has no validators{REAL}",
+    "replace_swaps_at_the_end_and_survives_a_resume": f"nx-27017 renames no collection{REAL}",
+    "hostile_names_and_values_are_just_data": f"nx-27017 takes only [A-Za-z0-9_] in names{REAL}",
+}
+# As a CHECK of SQL has it, NULL passes.
+VALIDATOR = {
+    "$and": [
+        {"$or": [{"amount": {"$gt": 0}}, {"amount": None}]},
+        {"$or": [{"name": {"$regex": "^[\\s\\S]{0,200}$"}}, {"name": None}]},
+    ]
+}
+
+
+class MongoLab:
+    """A database of a MongoDB server, reached by sinks through a proxy that can cut them off."""
+
+    name = "mongo"
+
+    def __init__(self, server: str, proxy: FaultProxy) -> None:
+        self.database = f"adaptive_{secrets.token_hex(6)}"
+        self.client: MongoClient[dict[str, Any]] = MongoClient(server, tz_aware=True)
+        self.db = self.client[self.database]
+        self._proxy = proxy
+        through = urlsplit(proxy.through(server))
+        self.url = through._replace(path=f"/{self.database}", query=_options(server)).geturl()
+        self.stand_in = self.client.admin.command("buildInfo").get("process") == "nx_27017"
+        self.deviations: Mapping[str, str] = DEVIATIONS if self.stand_in else {}
+
+    def sink(self, table: str, **options: Any) -> Sink:
+        return sink_class(self.url)(self.url, table=table, **options)
+
+    def make_items(self, rows: Sequence[Row] = ()) -> None:
+        self.db.command("create", "items", validator=VALIDATOR)
+        self.db["items"].create_index("id", unique=True)
+        if rows:
+            self.db["items"].insert_many([dict(row) for row in rows])
+
+    def drop(self, table: str) -> None:
+        self.db[table].drop()
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Return the documents without `_id`, and of items NULL for a field that is left out."""
+        found = [dict(document) for document in self.db[table].find()]
+        for row in found:
+            row.pop("_id")
+        blank: dict[str, Any] = dict.fromkeys(("id", "name", "amount")) if table == "items" else {}
+        return [{**blank, **row} for row in found]
+
+    def break_links(self) -> None:
+        self._proxy.cut()
+
+
+@contextmanager
+def mongo_lab(server: str) -> Iterator[MongoLab]:
+    """Yield a lab with a new database of a server; drop it afterwards."""
+    parts = urlsplit(server)
+    with FaultProxy(parts.hostname or "127.0.0.1", parts.port or 27017) as proxy:
+        lab = MongoLab(server, proxy)
+        try:
+            yield lab
+        finally:
+            lab.client.drop_database(lab.database)
+            lab.client.close()
+
+
+@contextmanager
+def server() -> Iterator[str | None]:
+    """Yield the URL of a server, or None where there is none."""
+    mongod = shutil.which("mongod")
+    if url := os.environ.get(VARIABLE):
+        yield url
+    elif mongod or STAND_IN.exists():
+        with tempfile.TemporaryDirectory(prefix="adaptive-mongo-", ignore_cleanup_errors=True) as folder:
+            yield from _private(mongod, Path(folder))
+    else:
+        yield None
+
+
+def _private(mongod: str | None, folder: Path) -> Iterator[str]:
+    """Run a server on 127.0.0.1 until the end."""
+    port = _free_port()
+    if mongod:
+        options = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
+        command, log = [mongod, *options], None
+    else:
+        log = folder / "log"
+        options = [
+            "--data-dir",
+            str(folder / "data"),
+            "--log-file",
+            str(log),
+            "--pid-file",
+            str(folder / "pid"),
+        ]
+        command = [str(STAND_IN), "--host", "127.0.0.1", "-p", "0", *options]
+        (folder / "data").mkdir()
+    with (folder / "out").open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+        try:
+            yield f"mongodb://127.0.0.1:{_port(log, process) if log else port}/?directConnection=true"
+        finally:
+            process.terminate()
+
+
+def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
+    """Return the port that the stand-in took, once it says so."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and (found := LISTENING.search(log.read_text())):
+            return int(found[1])
+        time.sleep(0.02)
+    raise RuntimeError(f"nx-27017 does not listen: {log.read_text() if log.exists() else 'no log'}")
+
+
+def _options(server: str) -> str:
+    """Return the options of a URL, with what a client behind a proxy needs."""
+    query = urlsplit(server).query
+    return (
+        query
+        if "directconnection" in query.lower()
+        else "&".join(filter(None, (query, "directConnection=true")))
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
