@@ -34,6 +34,7 @@ class Check:
 
 
 CHECKS: list[Check] = []
+ITEMS = pa.schema({"id": pa.int64(), "name": pa.string(), "amount": pa.int64()})  # for a sink without types
 
 
 def check(*needs: Capability) -> Callable[[Callable[[Lab], None]], Callable[[Lab], None]]:
@@ -115,7 +116,7 @@ def arrow_and_mappings_write_the_same(lab: Lab) -> None:
     sink = lab.sink("items")
     sink.open()
     with closing(sink):
-        columns = sink.prepare(a_load())
+        columns = sink.prepare(a_load(), ITEMS)
         sink.begin()
         assert sink.write(rows) == []
         assert sink.write_arrow(table_of(shifted, columns)) == []
@@ -429,7 +430,7 @@ def ignore_keeps_what_is_there_and_the_first_of_a_batch(lab: Lab) -> None:
 def upsert_lets_the_last_row_win(lab: Lab) -> None:
     """Over batches and inside one; columns that are not written keep their values."""
     lab.make_items([{"id": 1, "name": "old", "amount": 7}])
-    with closing(started(lab, mode="upsert")) as sink:
+    with closing(started(lab, mode="upsert", key=("id",))) as sink:
         sink.begin()
         sink.write([{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 1, "name": "c"}])
         sink.write([{"id": 2, "name": "d"}])
