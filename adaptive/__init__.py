@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from adaptive.errors import (
     AdaptiveError,
     InterruptedLoadError,
+    QueueFull,
     RefusedError,
     SinkError,
     SourceError,
@@ -16,17 +17,21 @@ from adaptive.errors import (
 )
 
 if TYPE_CHECKING:
+    from adaptive.config import Settings
     from adaptive.loader import load
     from adaptive.pipeline import Pipeline
     from adaptive.result import LoadResult
 
 __version__ = "0.1.0"
 __all__ = [
-    "load", "Pipeline", "LoadResult", "AdaptiveError", "UsageError", "RefusedError", "SourceError",
-    "SinkError", "TakenOverError", "TooManyRejectsError", "InterruptedLoadError",
+    "load", "Pipeline", "Settings", "LoadResult", "AdaptiveError", "UsageError", "RefusedError",
+    "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError", "InterruptedLoadError",
 ]  # fmt: skip
 
-_LAZY = {"load": "adaptive.loader", "Pipeline": "adaptive.pipeline", "LoadResult": "adaptive.result"}
+_LAZY = {
+    "load": "adaptive.loader", "Pipeline": "adaptive.pipeline", "Settings": "adaptive.config",
+    "LoadResult": "adaptive.result",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from adaptive import queue
 from adaptive.errors import AdaptiveError, RefusedError, UsageError
@@ -15,6 +15,8 @@ from adaptive.sinks import sink_class
 from adaptive.urls import without_password
 
 MODES: tuple[Mode, ...] = ("append", "ignore", "upsert", "replace")
+OnFull = Literal["block", "reject", "slow"]
+ON_FULL: tuple[OnFull, ...] = get_args(OnFull)
 LEDGER, NO_LEDGER = "_adaptive", "off"
 MAX_WRITERS = 4  # the controller's bound; PostgreSQL gained nothing from a third COPY on two cores
 
@@ -66,7 +68,9 @@ class Settings:
     `Pipeline` not at all); `max_rejected` is a number or a percentage ("5%"); `dead_letters` a path,
     by default `./<load>.rejected.jsonl`; `load_id` names the load instead of its content; `again`
     loads what was loaded before once more; `dry_run` reads and checks everything and writes nothing;
-    `at_least_once` lets a load without a ledger commit batch by batch.
+    `at_least_once` lets a load without a ledger commit batch by batch. `on_full` says what a live
+    producer meets when the queue is full: "block" (it waits), "reject" (QueueFull) or "slow" (it is
+    paced from half a queue on). Files always wait.
     """
 
     batch: str | int = "adaptive"
@@ -81,11 +85,14 @@ class Settings:
     again: bool = False
     dry_run: bool = False
     at_least_once: bool = False
+    on_full: OnFull = "block"
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value out of bounds."""
         if self.batch not in ("adaptive", "tiers") and not _positive(self.batch):
             raise UsageError(f"batch {self.batch!r} is not adaptive, tiers or a number above 0")
+        if self.on_full not in ON_FULL:
+            raise UsageError(f"on_full {self.on_full!r} is not one of {', '.join(ON_FULL)}")
         for name in ("writers", "workers", "queue_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"{name.replace('_', '-')} has to be at least 1, not {value}")

@@ -6,6 +6,7 @@ AdaptiveError                1
 ├── SourceError              1   the input cannot be read any further; what came before it is loaded
 ├── SinkError                1   the database stopped the load; the same command resumes it
 │   └── TakenOverError       1   another run of the same load owns it now
+├── QueueFull                1   a live record was not taken, since it was asked to be handed back
 ├── TooManyRejectsError      1   `--max-rejected` was exceeded
 └── InterruptedLoadError   130   SIGINT or SIGTERM; the same command resumes the load
 """
@@ -45,6 +46,10 @@ class SinkError(AdaptiveError):
 
 class TakenOverError(SinkError):
     """Another run of the same load owns it now; nothing of this run can be committed."""
+
+
+class QueueFull(AdaptiveError):  # noqa: N818 - as queue.Full
+    """The queue has no room for a live record, and `on_full` is "reject": it was not taken."""
 
 
 class TooManyRejectsError(AdaptiveError):

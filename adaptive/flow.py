@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from adaptive import limits
+from adaptive.backpressure import Pace
 from adaptive.batching import Adaptive, Batcher, Fixed, Policy, Tiers
 from adaptive.budget import Budget
 from adaptive.config import MAX_WRITERS, Settings
@@ -46,6 +47,7 @@ class Flow:
         settled_before: int = 0,
         pull: Callable[[], None] | None = None,
         on_rejected: Callable[[Sequence[Position]], None] | None = None,
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_sink, self._identity, self._dead_letters = make_sink, identity, dead_letters
@@ -67,6 +69,7 @@ class Flow:
             on_cut=self._note_cut,
         )
         self._backlog = False
+        self._pace = pace
         self._watermark = watermark
         self._lock = threading.Lock()
         self._threads: dict[int, threading.Thread] = {}
@@ -86,6 +89,8 @@ class Flow:
         now = self._clock()
         self.metrics.spent("reader", "waiting", now - before)
         self.took(chunk, now)
+        if self._pace:
+            self._wait(self._pace.wait(chunk.count, self.queue.filled))
 
     def took(self, chunk: Chunk, now: float) -> None:
         """Count a chunk that has entered the queue."""
@@ -188,6 +193,8 @@ class Flow:
         with self._lock:
             self._rejected += len(outcome.rejected)
             self._settled += records
+            if self._pace:
+                self._pace.settled(records, now)
             self._adjust(batch, records, outcome.seconds, now)
             self._budget.check(self._rejected, self._settled)
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from adaptive.backpressure import Pace
 from adaptive.config import LEDGER, Settings, Target, one_transaction
 from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Identity
-from adaptive.errors import AdaptiveError, RefusedError, UsageError
+from adaptive.errors import AdaptiveError, QueueFull, RefusedError, UsageError
 from adaptive.flow import Flow
 from adaptive.isolation import first_line
 from adaptive.metrics import Metrics, Snapshot
@@ -58,6 +59,8 @@ class Pipeline:
         settings = settings or Settings()
         if one_transaction(self._target, settings):
             raise UsageError("records that keep coming cannot be one transaction: say at_least_once, too")
+        self._collect = min(COLLECT, settings.queue_size)
+        self._hands_back = settings.on_full == "reject"
         name = self._load["load"]
         self._flow = Flow(
             self._target.sink,
@@ -77,6 +80,7 @@ class Pipeline:
             linger=0.0,
             watermark=self._watermark,
             pull=self._pull,
+            pace=Pace(clock()) if settings.on_full == "slow" else None,
             clock=clock,
         )
         self._prepare()
@@ -91,15 +95,20 @@ class Pipeline:
         self.close()
 
     def put(self, record: Row) -> None:
-        """Take a record in, waiting only while the queue is full.
+        """Take a record in; if the queue is full, do what the setting `on_full` says (wait).
 
-        Raises what stopped the writers (SinkError, TakenOverError, TooManyRejectsError).
+        Raises what stopped the writers (SinkError, TakenOverError, TooManyRejectsError), or QueueFull:
+        then the record was not taken.
         """
+        if error := self._flow.queue.error:
+            raise error
         with self._lock:
+            if self._hands_back and self._is_full():
+                self._hand_back()
             if not self._buffer:
                 self._accepted = self._clock()
             self._buffer.append(record)
-            if len(self._buffer) >= COLLECT:
+            if len(self._buffer) >= self._collect:
                 self._push(self._flow.put)
         # After the lock is free: a writer that went hungry meanwhile could not pull the record itself.
         if self._flow.queue.hungry:
@@ -142,6 +151,15 @@ class Pipeline:
             raise
         except Exception as error:
             raise RefusedError(first_line(error)) from error
+
+    def _is_full(self) -> bool:
+        queue = self._flow.queue
+        return queue.filled >= 1 or queue.depth.records + len(self._buffer) >= queue.max_records
+
+    def _hand_back(self) -> None:
+        for name in ("enqueue", "rejection"):
+            self._flow.metrics.count(name)
+        raise QueueFull("the queue is full: the record was not taken")
 
     def _pull(self) -> None:
         """Give a waiting writer what is in the buffer, unless a producer is doing so."""

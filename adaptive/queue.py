@@ -57,6 +57,12 @@ class Queue:
             return Depth(self._records, self._nbytes, self._closed)
 
     @property
+    def filled(self) -> float:
+        """Return how much of the queue is taken: 1 when `put` waits, and more after `offer`."""
+        with self._lock:
+            return max(self._records / self.max_records, self._nbytes / self.max_bytes)
+
+    @property
     def error(self) -> BaseException | None:
         """Return the error given to `fail`."""
         return self._error

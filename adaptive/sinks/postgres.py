@@ -225,6 +225,14 @@ class ValueRefusedError(psycopg.DataError):
         self.index = index
 
 
+class UnknownColumnError(LookupError):
+    """A row or a table brings a column that cannot be written to."""
+
+    def __init__(self, table: str, column: str) -> None:
+        super().__init__(f"there is no column {column!r} to write to in {table}")
+        self.column = column
+
+
 class Column(NamedTuple):
     """A column as the catalogue has it, domains resolved; `type` is "" if it is not a built-in one.
 
@@ -493,13 +501,17 @@ class PostgresSink:
         """Write mappings of column to value; a key that a row lacks is NULL.
 
         Returns the rows whose unique key was taken, if the others could be written; else all or
-        nothing. Raises the driver's error, ValueRefusedError or LookupError (no such column).
+        nothing. Raises the driver's error, or ValueRefusedError, also for a column that the table lacks.
         """
         self.duplicates = 0
         if not rows:
             return []
         names, values = _tuples(rows)
-        columns = self._columns(names)
+        try:
+            columns = self._columns(names)
+        except UnknownColumnError as error:
+            index = next(index for index, row in enumerate(rows) if error.column in row)
+            raise ValueRefusedError(index, error) from None
         if any(column.type in ("json", "jsonb") for column in columns):
             values = [tuple(map(_wrap_json, columns, row)) for row in values]
         forms: list[Feed] = [lambda copy: _feed_text(copy, columns, values)]
@@ -606,11 +618,8 @@ class PostgresSink:
         if not self._destination:
             raise RuntimeError("begin a transaction before writing")
         known = {column.name: column for column in self._table.columns}
-        for name in names:
-            if name not in known:
-                raise LookupError(
-                    f"{self._table} has no column {name!r} to write to; it has {', '.join(known)}"
-                )
+        if unknown := [name for name in names if name not in known]:
+            raise UnknownColumnError(f"{self._table}, which has {', '.join(known)}", unknown[0])
         if self._merges and (missing := sorted({*self._table.key}.difference(names))):
             raise LookupError(f"mode {self._mode} needs the key in every row; missing: {', '.join(missing)}")
         return [known[name] for name in names]

@@ -394,8 +394,11 @@ class SqliteSink:
         """
         with self._savepoint():
             first = written = 0
+            known = {column.name.lower() for column in self._columns}
             for names, group in groupby(rows, key=tuple):
                 part = list(group)
+                if known and (unknown := [name for name in names if name.lower() not in known]):
+                    raise BadValueError(f"table {self.table!r} has no column {unknown[0]!r}", first)
                 columns = [self._stored(name, [row[name] for row in part], first) for name in names]
                 written += self._insert(names, columns, first)
                 first += len(part)

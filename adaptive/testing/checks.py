@@ -388,6 +388,17 @@ def a_row_that_violates_a_check_is_isolated(lab: Lab) -> None:
     isolates_one_row(lab, out_of_bounds)
 
 
+def unknown(row: Row, _: Sequence[Row]) -> Row:
+    """Return a row with a column that the table lacks."""
+    return {**row, "colour": "red"}
+
+
+@check("create")
+def a_row_with_an_unknown_column_is_isolated(lab: Lab) -> None:
+    """A producer that says too much loses that row only."""
+    isolates_one_row(lab, unknown)
+
+
 def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
     """Write 10,000 rows, 100 of them bad, some of those neighbours."""
     lab.make_items([{"id": 0, "name": "there", "amount": 1}])

@@ -180,12 +180,15 @@ def test_columns_left_out_take_their_defaults(make: Make, database: Database) ->
     assert database.rows("SELECT * FROM d") == [(1, 7, 1, 2)]
 
 
-def test_an_unknown_column_is_named_and_fatal(make: Make) -> None:
+def test_an_unknown_column_is_the_fault_of_its_row(make: Make) -> None:
     sink = make()
     sink.begin()
-    with pytest.raises(LookupError, match="'nope'") as refused:
-        sink.write([{"id": 1, "nope": 2}])
-    assert sink.classify(refused.value) == "fatal"
+    with pytest.raises(psycopg.DataError, match="'nope'") as refused:
+        sink.write([{"id": 1}, {"id": 2, "nope": 2}])
+    assert (sink.classify(refused.value), sink.hint(refused.value)) == ("reject", 1)
+    with pytest.raises(LookupError, match="'nope'") as fatal:
+        sink.write_arrow(pa.table({"nope": [1]}))
+    assert sink.classify(fatal.value) == "fatal"
 
 
 def test_nothing_is_written_outside_a_transaction(make: Make, database: Database) -> None:

@@ -849,7 +849,7 @@ def test_errors_are_classified_by_result_code(url: str, name: str, verdict: str)
     assert SqliteSink(url).classify(error) == verdict
 
 
-def test_a_missing_table_or_column_is_fatal(url: str) -> None:
+def test_a_missing_table_is_fatal(url: str) -> None:
     with SqliteSink(url, table="t") as sink:
         sink.begin()
         with pytest.raises(sqlite3.OperationalError, match="no such table") as caught:
