@@ -34,7 +34,7 @@ class Check:
 
 
 CHECKS: list[Check] = []
-ITEMS = pa.schema({"id": pa.int64(), "name": pa.string(), "amount": pa.int64()})  # for a sink without types
+ITEMS = pa.schema({"item_id": pa.int64(), "name": pa.string(), "amount": pa.int64()})  # for a sink without types
 
 
 def check(*needs: Capability) -> Callable[[Callable[[Lab], None]], Callable[[Lab], None]]:
@@ -50,7 +50,7 @@ def check(*needs: Capability) -> Callable[[Callable[[Lab], None]], Callable[[Lab
 def items(first: int, last: int, name: str = "item") -> list[Row]:
     """Return good rows with the ids `first` … `last`."""
     return [
-        {"id": number, "name": f"{name} {number}", "amount": number % 7 + 1}
+        {"item_id": number, "name": f"{name} {number}", "amount": number % 7 + 1}
         for number in range(first, last + 1)
     ]
 
@@ -72,7 +72,7 @@ def started(lab: Lab, load: dict[str, Any] | None = None, **options: Any) -> Sin
 
 def ids(lab: Lab, table: str = "items") -> list[int]:
     """Return the sorted ids of a table."""
-    return sorted(row["id"] for row in lab.rows(table))
+    return sorted(row["item_id"] for row in lab.rows(table))
 
 
 @check("append")
@@ -83,7 +83,7 @@ def append_writes_rows_once(lab: Lab) -> None:
         assert sink.begin()
         assert sink.write(items(1, 3)) == []
         sink.commit()
-    assert [dict(row) for row in items(1, 3)] == sorted(lab.rows("items"), key=lambda row: row["id"])
+    assert [dict(row) for row in items(1, 3)] == sorted(lab.rows("items"), key=lambda row: row["item_id"])
 
 
 @check("append", "transactional")
@@ -108,11 +108,11 @@ def arrow_and_mappings_write_the_same(lab: Lab) -> None:
     """A table of Arrow columns gives the rows that mappings give."""
     lab.make_items()
     rows: list[Row] = [
-        {"id": 1, "name": None, "amount": 1},
+        {"item_id": 1, "name": None, "amount": 1},
         *items(2, 5),
-        {"id": 6, "name": "", "amount": None},
+        {"item_id": 6, "name": "", "amount": None},
     ]
-    shifted = [{**row, "id": row["id"] + 100} for row in rows]
+    shifted = [{**row, "item_id": row["item_id"] + 100} for row in rows]
     sink = lab.sink("items")
     sink.open()
     with closing(sink):
@@ -121,8 +121,8 @@ def arrow_and_mappings_write_the_same(lab: Lab) -> None:
         assert sink.write(rows) == []
         assert sink.write_arrow(table_of(shifted, columns)) == []
         sink.commit()
-    found = {row["id"]: (row["name"], row["amount"]) for row in lab.rows("items")}
-    assert all(found[row["id"]] == found[row["id"] + 100] == (row["name"], row["amount"]) for row in rows)
+    found = {row["item_id"]: (row["name"], row["amount"]) for row in lab.rows("items")}
+    assert all(found[row["item_id"]] == found[row["item_id"] + 100] == (row["name"], row["amount"]) for row in rows)
 
 
 @check("append")
@@ -270,16 +270,16 @@ def a_missing_table_is_named(lab: Lab) -> None:
 def create_makes_the_table_and_starts_afresh(lab: Lab) -> None:
     """With a schema `prepare` makes the table; receipts of an earlier table of that name are gone."""
     schema = pa.schema(
-        [("id", pa.int64()), ("price", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
+        [("item_id", pa.int64()), ("price", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
     )
     load = a_load()
-    with closing(lab.sink("made", key=("id",))) as sink:
+    with closing(lab.sink("made", key=("item_id",))) as sink:
         sink.open()
         columns = [Column(*column) for column in sink.prepare(load, schema)]
         assert [(column.name, column.type) for column in columns] == [(f.name, f.type) for f in schema]
         assert [column.key for column in columns] == [True, False, False]
         assert sink.begin(a_receipt(load, "one", 0, 0))
-        sink.write([{"id": 1, "price": None, "at": None}])
+        sink.write([{"item_id": 1, "price": None, "at": None}])
         sink.commit()
         lab.drop("made")
         sink.prepare(a_load(), schema)
@@ -309,7 +309,7 @@ def a_failed_write_leaves_the_transaction_usable(lab: Lab) -> None:
         sink.begin()
         sink.write(items(1, 2))
         try:
-            sink.write([*items(3, 4), {"id": 6, "name": "bad", "amount": -1}])
+            sink.write([*items(3, 4), {"item_id": 6, "name": "bad", "amount": -1}])
         except Exception as error:
             assert sink.classify(error) == "reject"
             assert not sink.doomed
@@ -337,7 +337,7 @@ def isolated(sink: Sink, rows: Sequence[Row]) -> tuple[list[int], int]:
 
 def taken(row: Row, _: Sequence[Row]) -> Row:
     """Return a row with the key of one that the table has."""
-    return {**row, "id": 0}
+    return {**row, "item_id": 0}
 
 
 def out_of_bounds(row: Row, _: Sequence[Row]) -> Row:
@@ -347,7 +347,7 @@ def out_of_bounds(row: Row, _: Sequence[Row]) -> Row:
 
 def repeated(_: Row, before: Sequence[Row]) -> Row:
     """Return a row with the key of the one before it in the same write."""
-    return {**before[-1], "name": "again"} if before else {"id": 0, "name": "taken", "amount": 1}
+    return {**before[-1], "name": "again"} if before else {"item_id": 0, "name": "taken", "amount": 1}
 
 
 Spoil = Callable[[Row, Sequence[Row]], Row]
@@ -355,7 +355,7 @@ Spoil = Callable[[Row, Sequence[Row]], Row]
 
 def isolates_one_row(lab: Lab, spoil: Spoil) -> None:
     """Write 1, 10, 1,000 and 10,000 rows of which the first, the last or one between is spoilt."""
-    lab.make_items([{"id": 0, "name": "there", "amount": 1}])
+    lab.make_items([{"item_id": 0, "name": "there", "amount": 1}])
     first, expected = 1, [0]
     with closing(started(lab)) as sink:
         for size in (1, 10, 1_000, 10_000):
@@ -401,7 +401,7 @@ def a_row_with_an_unknown_column_is_isolated(lab: Lab) -> None:
 
 def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
     """Write 10,000 rows, 100 of them bad, some of those neighbours."""
-    lab.make_items([{"id": 0, "name": "there", "amount": 1}])
+    lab.make_items([{"item_id": 0, "name": "there", "amount": 1}])
     rows = items(1, 10_000)
     bad = sorted({*range(0, 10_000, 119), *range(5_000, 5_016)})[:100]
     for number, index in enumerate(bad):
@@ -409,7 +409,7 @@ def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
     with closing(started(lab)) as sink:
         refused, _ = isolated(sink, rows)
     assert refused == bad
-    assert ids(lab) == [0, *(row["id"] for index, row in enumerate(rows) if index not in set(bad))]
+    assert ids(lab) == [0, *(row["item_id"] for index, row in enumerate(rows) if index not in set(bad))]
 
 
 @check("append")
@@ -427,26 +427,26 @@ def many_rows_with_different_faults_are_isolated(lab: Lab) -> None:
 @check("ignore")
 def ignore_keeps_what_is_there_and_the_first_of_a_batch(lab: Lab) -> None:
     """Rows whose key is there are left out and counted."""
-    lab.make_items([{"id": 1, "name": "old", "amount": 1}])
-    with closing(started(lab, mode="ignore", key=("id",))) as sink:
+    lab.make_items([{"item_id": 1, "name": "old", "amount": 1}])
+    with closing(started(lab, mode="ignore", key=("item_id",))) as sink:
         sink.begin()
         sink.write([*items(1, 3, "first"), *items(2, 4, "second")])
         assert sink.duplicates == 3
         sink.commit()
-    names = {row["id"]: row["name"] for row in lab.rows("items")}
+    names = {row["item_id"]: row["name"] for row in lab.rows("items")}
     assert names == {1: "old", 2: "first 2", 3: "first 3", 4: "second 4"}
 
 
 @check("upsert")
 def upsert_lets_the_last_row_win(lab: Lab) -> None:
     """Over batches and inside one; columns that are not written keep their values."""
-    lab.make_items([{"id": 1, "name": "old", "amount": 7}])
-    with closing(started(lab, mode="upsert", key=("id",))) as sink:
+    lab.make_items([{"item_id": 1, "name": "old", "amount": 7}])
+    with closing(started(lab, mode="upsert", key=("item_id",))) as sink:
         sink.begin()
-        sink.write([{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 1, "name": "c"}])
-        sink.write([{"id": 2, "name": "d"}])
+        sink.write([{"item_id": 1, "name": "a"}, {"item_id": 2, "name": "b"}, {"item_id": 1, "name": "c"}])
+        sink.write([{"item_id": 2, "name": "d"}])
         sink.commit()
-    assert {row["id"]: (row["name"], row["amount"]) for row in lab.rows("items")} == {
+    assert {row["item_id"]: (row["name"], row["amount"]) for row in lab.rows("items")} == {
         1: ("c", 7),
         2: ("d", None),
     }
@@ -455,7 +455,7 @@ def upsert_lets_the_last_row_win(lab: Lab) -> None:
 @check("replace")
 def replace_swaps_at_the_end_and_survives_a_resume(lab: Lab) -> None:
     """Old rows stay until `finish`; a resume keeps what was loaded beside them."""
-    lab.make_items([{"id": 99, "name": "old", "amount": 1}])
+    lab.make_items([{"item_id": 99, "name": "old", "amount": 1}])
     first, second = a_load(), a_load()
     with closing(started(lab, first, mode="replace")) as sink:
         assert sink.begin(a_receipt(first, "one", 0, 1))
@@ -477,7 +477,7 @@ def replace_swaps_at_the_end_and_survives_a_resume(lab: Lab) -> None:
 def hostile_names_and_values_are_just_data(lab: Lab) -> None:
     """Quotes, semicolons, reserved words and other scripts, as identifiers and as values."""
     names = ["select", 'quo"te', "semi;colon", "back\\slash", "blank space", "Ünïcödé", "per%cent", "it's"]
-    schema = pa.schema([("id", pa.int64()), *((name, pa.string()) for name in names)])
+    schema = pa.schema([("item_id", pa.int64()), *((name, pa.string()) for name in names)])
     values = [
         "'); DROP TABLE items; --",
         '"',
@@ -490,29 +490,29 @@ def hostile_names_and_values_are_just_data(lab: Lab) -> None:
         "株式 🚀",
         "%s {} $1 ?",
     ]
-    rows: list[Row] = [{"id": i, **dict.fromkeys(names, value)} for i, value in enumerate(values)]
+    rows: list[Row] = [{"item_id": i, **dict.fromkeys(names, value)} for i, value in enumerate(values)]
     with closing(lab.sink('"the ""table"".x"')) as sink:
         sink.open()
         columns = sink.prepare(a_load(), schema)
         sink.begin()
         sink.write(rows)
         if "arrow" in sink.capabilities:
-            sink.write_arrow(table_of([{**row, "id": row["id"] + 100} for row in rows], columns))
+            sink.write_arrow(table_of([{**row, "item_id": row["item_id"] + 100} for row in rows], columns))
         sink.commit()
-    found = {row["id"]: row for row in lab.rows('the "table".x')}
+    found = {row["item_id"]: row for row in lab.rows('the "table".x')}
     for row in rows:
-        assert found[row["id"]] == row
+        assert found[row["item_id"]] == row
         if "arrow" in sink.capabilities:
-            assert found[row["id"] + 100] == {**row, "id": row["id"] + 100}
+            assert found[row["item_id"] + 100] == {**row, "item_id": row["item_id"] + 100}
 
 
 @check("append")
 def two_hundred_columns(lab: Lab) -> None:
     """A wide table, half of it NULL."""
     names = [f"c{number}" for number in range(200)]
-    schema = pa.schema([("id", pa.int64()), *((name, pa.int64()) for name in names)])
+    schema = pa.schema([("item_id", pa.int64()), *((name, pa.int64()) for name in names)])
     rows: list[Row] = [
-        {"id": i, **{name: i if n % 2 else None for n, name in enumerate(names)}} for i in range(2_000)
+        {"item_id": i, **{name: i if n % 2 else None for n, name in enumerate(names)}} for i in range(2_000)
     ]
     with closing(lab.sink("wide")) as sink:
         sink.open()
@@ -520,7 +520,7 @@ def two_hundred_columns(lab: Lab) -> None:
         sink.begin()
         sink.write(rows)
         sink.commit()
-    assert sorted(lab.rows("wide"), key=lambda row: row["id"]) == rows
+    assert sorted(lab.rows("wide"), key=lambda row: row["item_id"]) == rows
 
 
 @check("append")

@@ -15,7 +15,7 @@ from adaptive.errors import SinkError, SourceError, UsageError
 from adaptive.rows import Row
 from e2e.conftest import Command
 
-LINES = "id,name,amount\n" + "".join(f"{number},item {number},{number % 7 + 1}\n" for number in range(3_000))
+LINES = "item_id,name,amount\n" + "".join(f"{number},item {number},{number % 7 + 1}\n" for number in range(3_000))
 LEDGER = ("ledger", "loads", "splits")
 
 
@@ -85,7 +85,7 @@ def test_without_a_ledger_bad_rows_are_still_isolated(items: Lab, adaptive: Comm
     (adaptive.folder / "items.csv").write_text(LINES + "2,taken,1\n3000,good,1\n3001,bad,-1\n3002,worse,x\n")
     done = adaptive("load", "items.csv", "--to", items.url, "--ledger", "off", "--batch", "500")
     assert done.code == 3, done.err
-    assert sorted(row["id"] for row in items.rows("items")) == list(range(3_001))
+    assert sorted(row["item_id"] for row in items.rows("items")) == list(range(3_001))
     assert sorted(letter["position"]["record"] for letter in adaptive.letters()) == [3_001, 3_003, 3_004]
 
 
@@ -102,7 +102,7 @@ def test_without_a_ledger_a_load_that_stops_leaves_nothing(items: Lab, adaptive:
 def test_without_a_ledger_a_source_that_breaks_off_leaves_nothing(items: Lab) -> None:
     def feed() -> Iterator[Row]:
         for number in range(2_000):
-            yield {"id": number, "name": "x", "amount": 1}
+            yield {"item_id": number, "name": "x", "amount": 1}
         raise OSError("the feed broke off")
 
     with pytest.raises((SourceError, OSError)):
@@ -118,7 +118,7 @@ def test_a_lost_connection_leaves_nothing_without_a_ledger(items: Lab) -> None:
         for number in range(2_000):
             if number == 1_500:
                 items.break_links()
-            yield {"id": number, "name": "x", "amount": 1}
+            yield {"item_id": number, "name": "x", "amount": 1}
 
     with pytest.raises(SinkError, match="nothing is written"):
         package.load(feed(), items.url, table="items", ledger="off", batch=100, queue_size=200)
@@ -170,6 +170,6 @@ def test_a_pipeline_without_a_ledger_says_that_rows_may_repeat(items: Lab, tmp_p
     settings = Settings(at_least_once=True)
     with package.Pipeline(items.url, table="items", ledger="off", settings=settings) as pipeline:
         for number in range(1_000):
-            pipeline.put({"id": number, "name": "x", "amount": 1})
+            pipeline.put({"item_id": number, "name": "x", "amount": 1})
     assert len(items.rows("items")) == 1_000
     assert tables(items) == ["items"]

@@ -37,11 +37,11 @@ def blocked(postgres_server: str) -> Iterator[PostgresLab]:
 
 
 def item(number: int, amount: int = 1) -> Row:
-    return {"id": number, "name": f"item {number}", "amount": amount}
+    return {"item_id": number, "name": f"item {number}", "amount": amount}
 
 
 def ids(lab: Lab) -> list[int]:
-    return sorted(row["id"] for row in lab.rows("items"))
+    return sorted(row["item_id"] for row in lab.rows("items"))
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def test_flush_means_durable(items: Lab) -> None:
 def test_the_last_record_of_a_key_wins(items: Lab) -> None:
     with Pipeline(items.url, table="items", mode="upsert") as pipeline:
         for number in range(5_000):
-            pipeline.put({"id": number % 10, "name": str(number), "amount": 1})
+            pipeline.put({"item_id": number % 10, "name": str(number), "amount": 1})
     assert sorted(row["name"] for row in items.rows("items")) == [str(n) for n in range(4_990, 5_000)]
 
 

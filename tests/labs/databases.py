@@ -17,7 +17,7 @@ from adaptive.rows import Row
 from adaptive.sinks import sink_class
 from labs import postgres
 
-ITEMS = "CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"
+ITEMS = "CREATE TABLE items (item_id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"
 
 
 class SqliteLab:
@@ -36,7 +36,7 @@ class SqliteLab:
     def make_items(self, rows: Sequence[Row] = ()) -> None:
         with closing(sqlite3.connect(self._path)) as link, link:
             link.execute(ITEMS)
-            link.executemany("INSERT INTO items VALUES (:id, :name, :amount)", rows)
+            link.executemany("INSERT INTO items VALUES (:item_id, :name, :amount)", rows)
 
     def drop(self, table: str) -> None:
         self.execute(f'DROP TABLE "{table}"')
@@ -70,7 +70,7 @@ class PostgresLab:
     def make_items(self, rows: Sequence[Row] = ()) -> None:
         with psycopg.connect(self.url) as link:
             link.execute(ITEMS)
-            link.cursor().executemany("INSERT INTO items VALUES (%(id)s, %(name)s, %(amount)s)", rows)
+            link.cursor().executemany("INSERT INTO items VALUES (%(item_id)s, %(name)s, %(amount)s)", rows)
 
     def drop(self, table: str) -> None:
         self.execute(f'DROP TABLE "{table}"')
