@@ -6,7 +6,7 @@ BENCH_BIN := .bench/venv/bin
 PIP := -m pip --disable-pip-version-check --no-cache-dir
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type bench system-deps
+.PHONY: help demo test test-containers lint type bench up down system-deps
 
 help: ## show what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +14,11 @@ help: ## show what each target does
 demo: .venv/ready ## load 100,000 market orders from XML into demo/orders.db
 	$(BIN)/adaptive demo
 
-test: .venv/ready ## run the tests, with a PostgreSQL of their own if its binaries are there
+test: .venv/ready .labs/mongodb/ready ## run the tests, with servers of their own
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+test-containers: .venv/ready ## the same on the databases of docker-compose.yml, in containers of their own
+	ADAPTIVE_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/conformance tests/sinks $(PYTEST_ARGS)
 
 lint: .venv/ready ## check style, formatting and the direction of imports
 	$(BIN)/ruff check .
@@ -28,7 +31,13 @@ type: .venv/ready ## check types with mypy --strict
 bench: .venv/ready .bench/venv/ready ## compare with other loaders; BENCH_ARGS=--quick tries it with 100,000 rows
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-system-deps: ## as root on Debian: install PostgreSQL's server, the sqlite3 command and venv
+up: .env ## start PostgreSQL, MongoDB and SQL Server in containers, on ports of 127.0.0.1
+	docker compose up --detach --wait
+
+down: ## stop them and remove what they hold
+	docker compose down --volumes
+
+system-deps: ## as root on Debian: install PostgreSQL's server, unixODBC, the sqlite3 command and venv
 	@.ci/system-deps $(PYTHON)
 
 .venv/ready: requirements.txt pyproject.toml
@@ -37,6 +46,15 @@ system-deps: ## as root on Debian: install PostgreSQL's server, the sqlite3 comm
 	$(BIN)/python $(PIP) install --quiet -r requirements.txt
 	$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The stand-in for MongoDB pins another pymongo than ours: it lives apart.
+.labs/mongodb/ready: tests/labs/mongodb-requirements.txt
+	$(PYTHON) -m venv .labs/mongodb
+	.labs/mongodb/bin/python $(PIP) install --quiet -r $<
+	touch $@
+
+.env:
+	install -m 600 .env.example .env
 
 # Peers live apart from the package: what they pin must not decide what the package runs with. One by one,
 # so that a peer without a wheel for this machine is missing alone; the benchmark then lists it as missing.

@@ -1,6 +1,7 @@
 """A PostgreSQL for tests: the one the environment names, else a private one on a free port.
 
-Found in this order: `ADAPTIVE_TEST_POSTGRESQL_URL`, then `initdb` in PATH or where Debian puts it.
+Found in this order: `ADAPTIVE_TEST_POSTGRESQL_URL`, then a container if those are wanted, then `initdb` in
+PATH or where Debian puts it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
+
+from labs import containers
 
 VARIABLE = "ADAPTIVE_TEST_POSTGRESQL_URL"
 ADVICE = f"lab postgres: none found; set {VARIABLE}, or install it (apt-get install postgresql)"
@@ -37,6 +40,9 @@ def server() -> Iterator[str | None]:
     directory = binaries()
     if url := os.environ.get(VARIABLE):
         yield url
+    elif containers.wanted():
+        with containers.container("postgres", lambda url: psycopg.connect(url).close()) as url:
+            yield url
     elif directory is None:
         yield None
     else:
