@@ -1,0 +1,469 @@
+"""Translates one statement that reads or writes rows from T-SQL to SQLite, and works its types out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlglot
+from sqlglot import ErrorLevel, exp
+from sqlglot.errors import SqlglotError
+from sqlglot.generators.sqlite import SQLiteGenerator
+
+from labs.tds.catalogue import Catalogue, Column, Table
+from labs.tds.errors import SqlError, unknown
+from labs.tds.functions import INT, KINDS, TEXT
+from labs.tds.types import INTEGERS, TEXTS, Type, type_of
+from labs.tds.values import type_from_text
+
+Kinds = Sequence[tuple[str, Type | None]]  # columns of something that can be selected from
+
+HINT = "HOLDLOCK|UPDLOCK|TABLOCKX?|XLOCK|ROWLOCK|PAGLOCK|NOLOCK|READPAST|REPEATABLEREAD|READCOMMITTED|SERIALIZABLE"
+HINTS = re.compile(rf"\bWITH\s*\(\s*(?:{HINT})(?:\s*,?\s*(?:{HINT}))*\s*\)", re.IGNORECASE)
+CLUSTERED = re.compile(r"\b(?:NON)?CLUSTERED\b", re.IGNORECASE)
+LOCKING = re.compile(r"UPDLOCK|XLOCK|TABLOCKX|HOLDLOCK|REPEATABLEREAD|SERIALIZABLE", re.IGNORECASE)
+RENAMED: dict[type[exp.Expression], str] = {
+    exp.ObjectId: "object_id", exp.CurrentSchema: "schema_name", exp.CurrentTimestamp: "getdate",
+    exp.CurrentUser: "suser_sname", exp.Length: "len", exp.Uuid: "newid",
+    exp.CurrentTimestampLTZ: "sysdatetimeoffset",
+}  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """A statement for SQLite: `names` are its parameters in order, `columns` those of its result.
+
+    `rows` holds, for an INSERT of nothing but parameters, the column of each of them; `reads` the tables
+    that are looked at; `targets` the variables of SELECT @name = …; `locks` says that others have to wait.
+    """
+
+    verb: str
+    sql: str
+    names: tuple[str, ...]
+    columns: tuple[tuple[str, Type | None], ...] = ()
+    table: Table | None = None
+    rows: tuple[Column, ...] = ()
+    reads: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    locks: bool = False
+
+
+class Generator(SQLiteGenerator):
+    """Writes names in backticks: an unknown name in double quotes is a text to SQLite."""
+
+    TRANSFORMS = {
+        **SQLiteGenerator.TRANSFORMS,
+        exp.Identifier: lambda self, node: "`" + name_of(node).replace("`", "``") + "`",
+    }
+
+
+def name_of(node: exp.Expression | None) -> str:
+    """Return a name; sqlglot keeps the # of a temporary table apart."""
+    if node is None:
+        return ""
+    return ("#" if node.args.get("temporary") else "") + node.name
+
+
+def read(text: str) -> exp.Expression:
+    """Parse one statement. Raises SqlError 102."""
+    try:
+        return sqlglot.parse_one(CLUSTERED.sub("", HINTS.sub("", text)), read="tsql")
+    except SqlglotError as error:
+        raise SqlError(102, f"Incorrect syntax: {error} in: {text}"[:1500], severity=15) from None
+
+
+def write(node: exp.Expression) -> str:
+    """Return a translated tree as SQL for SQLite. Raises SqlError if it cannot be said there."""
+    try:
+        return Generator(dialect="sqlite", unsupported_level=ErrorLevel.RAISE).generate(node)
+    except SqlglotError as error:
+        raise unknown(f"{error}: {node.sql('tsql')}") from None
+
+
+def kind_in(node: exp.DataType) -> Type:
+    """Return the type that a declaration or CAST names."""
+    if node.this == exp.DataType.Type.USERDEFINED:
+        return type_from_text(str(node.args["kind"]))
+    return type_from_text(node.sql("tsql"))
+
+
+class Translator:
+    """Translates statements against a catalogue; `variables` gives the types of @names."""
+
+    def __init__(self, catalogue: Catalogue, variables: Mapping[str, Type], identity_insert: str = "") -> None:
+        self._catalogue, self._variables, self._identity_insert = catalogue, variables, identity_insert
+        self._names: list[str] = []
+        self._reads: set[str] = set()
+
+    def plan(self, text: str) -> Plan:
+        """Return the plan of a SELECT, INSERT, UPDATE or DELETE."""
+        tree = read(text)
+        if isinstance(tree, exp.Insert):
+            plan = self._insert(tree)
+        elif isinstance(tree, exp.Update):
+            plan = self._update(tree)
+        elif isinstance(tree, exp.Delete):
+            plan = self._delete(tree)
+        elif isinstance(tree, exp.TruncateTable):
+            table = self.table(tree.expressions[0])
+            plan = Plan("TRUNCATE", f"DELETE FROM {table.sqlite}", (), table=table)
+        elif isinstance(tree, exp.Query):
+            plan = self._select(tree)
+        else:
+            raise unknown(text)
+        locks = plan.verb != "SELECT" or any(LOCKING.search(hint) for hint in HINTS.findall(text))
+        return plan._replace(names=tuple(self._names), locks=locks, reads=tuple(sorted(self._reads)))
+
+    def expression(self, text: str) -> Plan:
+        """Return the plan of a SELECT of one expression."""
+        plan = self._select(read(f"SELECT {text}"))
+        return plan._replace(names=tuple(self._names))
+
+    def check(self, node: exp.Expression) -> str:
+        """Return a condition of a table, translated."""
+        return write(self._translated(node))
+
+    def table(self, node: exp.Expression) -> Table:
+        """Return a table. Raises SqlError 208."""
+        node = node.this if isinstance(node, exp.Schema) else node
+        assert isinstance(node, exp.Table), node
+        if (found := self._catalogue.table(node.db or "dbo", name_of(node.this))) is None:
+            raise SqlError(208, name=".".join(filter(None, [node.db, name_of(node.this)])))
+        return found
+
+    # --- statements ---
+
+    def _select(self, tree: exp.Expression) -> Plan:
+        targets = []
+        for assigned in [node for node in tree.expressions if isinstance(node, exp.EQ) and _variable(node.this)]:
+            targets.append(assigned.this.name.lower())
+            assigned.replace(assigned.expression)
+        columns = tuple(self._projection(tree))
+        return Plan("SELECT", write(self._translated(tree)), (), columns, targets=tuple(targets))
+
+    def _insert(self, tree: exp.Insert) -> Plan:
+        table = self.table(tree.this)
+        named = [name_of(c) for c in tree.this.expressions] if isinstance(tree.this, exp.Schema) else None
+        columns = self._targets(table, named)
+        source = tree.expression
+        if isinstance(source, exp.Values):
+            return self._insert_values(table, columns, source)
+        if not isinstance(source, exp.Query):
+            raise unknown(tree.sql("tsql"))
+        kinds = self._projection(source)
+        if len(kinds) != len(columns):
+            raise SqlError(121, "The select list for the INSERT statement does not match the insert list.", severity=15)
+        inner = write(self._translated(source))
+        names = [f"c{at}" for at in range(len(columns))]
+        terms = [exp.column(n).sql() for n in names]
+        values = [_converted(term, kind, column) for term, (_, kind), column in zip(terms, kinds, columns, strict=True)]
+        filled, extra = self._filled(table, columns)
+        into = ", ".join(f"`{column.name}`" for column in [*columns, *filled])
+        sql = f"WITH src ({', '.join(names)}) AS ({inner}) INSERT INTO {table.sqlite} ({into}) SELECT {', '.join([*values, *extra])} FROM src WHERE 1"
+        return Plan("INSERT", sql, (), table=table)
+
+    def _insert_values(self, table: Table, columns: Sequence[Column], source: exp.Values) -> Plan:
+        rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in source.expressions]
+        if any(len(row) != len(columns) for row in rows):
+            raise SqlError(110, "There are fewer or more columns in the INSERT statement than values.", severity=15)
+        bare = len(rows) == 1 and all(_variable(cell) for cell in rows[0])
+        filled, extra = self._filled(table, columns)
+        texts = []
+        for row in rows:
+            cells = []
+            for cell, column in zip(row, columns, strict=True):
+                kind = column.type if bare else self.kind(cell)
+                cells.append(_converted(write(self._translated(cell)), kind, column))
+            texts.append(f"({', '.join([*cells, *extra])})")
+        into = ", ".join(f"`{column.name}`" for column in [*columns, *filled])
+        sql = f"INSERT INTO {table.sqlite} ({into}) VALUES {', '.join(texts)}"
+        bare = bare and len(set(self._names)) == len(columns)
+        return Plan("INSERT", sql, (), table=table, rows=tuple(columns) if bare else ())
+
+    def _targets(self, table: Table, named: Sequence[str] | None) -> list[Column]:
+        explicit = self._identity_insert.lower() == table.path.lower()
+        if named is None:
+            return [c for c in table.columns if not c.computed and (explicit or not c.identity)]
+        columns = [self._column(table, name) for name in named]
+        if any(column.identity for column in columns) and not explicit:
+            raise SqlError(544, table=table.name)
+        return columns
+
+    def _column(self, table: Table, name: str) -> Column:
+        if (found := table.column(name)) is None:
+            raise SqlError(207, name=name)
+        return found
+
+    def _filled(self, table: Table, given: Sequence[Column]) -> tuple[list[Column], list[str]]:
+        """Return the columns that the server fills, and with what."""
+        columns, values = [], []
+        for column in table.columns:
+            if column in given or not (column.identity or column.default):
+                continue
+            value = f"t_next_identity({table.id})"
+            if not column.identity:
+                default = read(f"SELECT {column.default}").expressions[0]
+                kind = self.kind(default)
+                value = _converted(write(self._translated(default)), kind, column)
+            columns.append(column)
+            values.append(value)
+        return columns, values
+
+    def _update(self, tree: exp.Update) -> Plan:
+        table, alias, others, where = self._from(tree, tree.this, tree.args.get("from_") or tree.args.get("from"))
+        changes = []
+        for change in tree.expressions:
+            if not isinstance(change, exp.EQ) or not isinstance(change.this, exp.Column):
+                raise unknown(tree.sql("tsql"))
+            column = self._column(table, change.this.name)
+            value = _converted(write(self._translated(change.expression, copy=True)), self.kind(change.expression), column)
+            changes.append(f"`{column.name}` = {value}")
+        sql = f"UPDATE {table.sqlite} AS {alias} SET {', '.join(changes)}{others and f' FROM {others}'}{where}"
+        return Plan("UPDATE", sql, (), table=table)
+
+    def _delete(self, tree: exp.Delete) -> Plan:
+        targets = tree.args.get("tables")
+        target = targets[0] if targets else tree.this
+        origin = exp.From(this=tree.this) if targets else None
+        table, alias, others, where = self._from(tree, target, origin)
+        if others:
+            raise unknown(tree.sql("tsql"))
+        return Plan("DELETE", f"DELETE FROM {table.sqlite} AS {alias}{where}", (), table=table)
+
+    def _from(
+        self, tree: exp.Expression, target: exp.Table, origin: exp.From | None
+    ) -> tuple[Table, str, str, str]:
+        """Return the table to change, its alias, the other tables and the condition, as SQL."""
+        conditions = [tree.args["where"].this] if tree.args.get("where") else []
+        others: list[exp.Expression] = []
+        found: exp.Expression = target
+        if origin:
+            first = origin.this
+            joins = [*(first.args.get("joins") or []), *(tree.args.get("joins") or [])]
+            if any(join.side or join.kind not in ("", "INNER") for join in joins):
+                raise unknown(tree.sql("tsql"))
+            tables = [first, *(join.this for join in joins)]
+            conditions += [join.args["on"] for join in joins if join.args.get("on")]
+            wanted = name_of(target.this).lower()
+            match = [t for t in tables if (t.alias or name_of(t.this)).lower() == wanted]
+            found = match[0] if match else target
+            others = [t for t in tables if t is not found]
+        table = self.table(found)
+        alias = f"`{found.alias or name_of(found.this)}`"
+        where = " AND ".join(f"({write(self._translated(c, copy=True))})" for c in conditions)
+        listed = []
+        for other in others:
+            plain = other.copy()
+            plain.set("joins", None)
+            plain.parent = other.parent
+            listed.append(write(self._translated(plain)))
+        return table, alias, ", ".join(listed), where and f" WHERE {where}"
+
+    # --- trees ---
+
+    def _translated(self, tree: exp.Expression, *, copy: bool = False) -> exp.Expression:
+        """Return a tree for SQLite; types are looked up before anything is changed."""
+        for node in tree.find_all(exp.Add, exp.Sum):
+            node.meta["kind"] = self.kind(node)
+        return tree.transform(self._node, copy=True)
+
+    def _node(self, node: exp.Expression) -> exp.Expression:
+        if (known := RENAMED.get(type(node))) is not None:
+            arguments = [v for v in (node.args.get("this"), node.args.get("expression")) if isinstance(v, exp.Expression)]
+            return _call(known, arguments)
+        if isinstance(node, exp.Anonymous):
+            return self._anonymous(node)
+        special = NODES.get(type(node))
+        return special(self, node) if special else node
+
+    def _anonymous(self, node: exp.Anonymous) -> exp.Expression:
+        name = node.name.lower()
+        if name.startswith("t_"):
+            return node
+        if name not in KINDS:
+            raise SqlError(195, f"'{node.name}' is not a recognized built-in function name (in the stand-in).", severity=15)
+        return _call(name, node.expressions)
+
+    def _parameter(self, node: exp.Parameter) -> exp.Expression:
+        if isinstance(node.this, exp.Parameter):
+            return _call("variable", [exp.Literal.string("@@" + node.this.name)])
+        name = node.name.lower()
+        if name not in self._variables:
+            raise SqlError(137, name="@" + node.name)
+        if name not in self._names:
+            self._names.append(name)
+        return exp.Var(this=f"?{self._names.index(name) + 1}")
+
+    def _table(self, node: exp.Table) -> exp.Expression:
+        if not isinstance(node.this, exp.Identifier):
+            raise unknown(node.sql("tsql"))
+        name = name_of(node.this)
+        if not node.db and any(name.lower() == cte.alias.lower() for cte in _ctes(node)):
+            return node
+        table = self.table(node)
+        self._reads.add(table.path)
+        plain = table.name if table.name.startswith("#") else f"{table.schema}.{table.name}"
+        changed = exp.Table(this=exp.to_identifier(plain, quoted=True))
+        changed.set("alias", node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
+        changed.set("joins", node.args.get("joins"))
+        return changed
+
+    def _cast(self, node: exp.Cast) -> exp.Expression:
+        if node.to.this == exp.DataType.Type.TEXT:
+            return self._node(node.this)  # sqlglot's own addition
+        return exp.Var(this=_cast_sql(write(self._translated(node.this)), self.kind(node.this), kind_in(node.to), cut=True))
+
+    def _literal(self, node: exp.Literal) -> exp.Expression:
+        if not node.is_string and "." in node.this and "e" not in node.this.lower():
+            return exp.Literal.string(node.this)  # an exact number; SQLite would make it a float
+        return node
+
+    def _add(self, node: exp.Add) -> exp.Expression:
+        kind = node.meta.get("kind")
+        return exp.DPipe(this=node.this, expression=node.expression) if kind and kind.name in TEXTS else node
+
+    def _sum(self, node: exp.Sum) -> exp.Expression:
+        kind = node.meta.get("kind")
+        return _call("sum", [node.this]) if kind and kind.name == "decimal" else node
+
+    def _left(self, node: exp.Left) -> exp.Expression:
+        return exp.Substring(this=node.this, start=exp.Literal.number(1), length=node.expression)
+
+    def _column_node(self, node: exp.Column) -> exp.Expression:
+        return exp.column(node.this, table=node.args.get("table"))
+
+    # --- types ---
+
+    def kind(self, node: exp.Expression) -> Type | None:
+        """Return the type of an expression, None if only its value will tell."""
+        if isinstance(node, exp.Parameter):
+            return self._variables.get(node.name.lower())
+        if isinstance(node, exp.Column):
+            return self._kind_of_column(node)
+        if isinstance(node, exp.Cast):
+            return TEXT if node.to.this == exp.DataType.Type.TEXT else kind_in(node.to)
+        if isinstance(node, exp.Literal):
+            return _literal_kind(node)
+        if isinstance(node, exp.Subquery | exp.Select):
+            return self._projection(node)[0][1]
+        if isinstance(node, exp.Anonymous):
+            return KINDS.get(node.name.lower())
+        if type(node) in RENAMED:
+            return KINDS[RENAMED[type(node)]]
+        if isinstance(node, exp.Count):
+            return Type("bigint") if node.args.get("big_int") else INT
+        if isinstance(node, exp.National | exp.Concat | exp.Left | exp.Substring | exp.Upper | exp.Lower | exp.Trim):
+            return TEXT
+        if isinstance(node, exp.Window):
+            return Type("bigint") if isinstance(node.this, exp.RowNumber) else self.kind(node.this)
+        return self._kind_of_operands(node)
+
+    def _kind_of_operands(self, node: exp.Expression) -> Type | None:
+        if isinstance(node, exp.Case):
+            kinds = [self.kind(branch.args["true"]) for branch in node.args["ifs"]]
+        elif isinstance(node, exp.Coalesce):
+            kinds = [self.kind(node.this), *map(self.kind, node.expressions)]
+        elif isinstance(node, exp.Add | exp.Sub | exp.Mul):
+            kinds = [self.kind(node.this), self.kind(node.expression)]
+            kinds = kinds if all(k and (k.name in TEXTS or k.name in INTEGERS) for k in kinds) else []
+        elif isinstance(node, exp.Max | exp.Min | exp.Paren | exp.Alias):
+            kinds = [self.kind(node.this)]
+        elif isinstance(node, exp.Sum):
+            kind = self.kind(node.this)
+            kinds = [Type("decimal", 0, 38, kind.scale)] if kind and kind.name == "decimal" else []
+        else:
+            kinds = []
+        return next(filter(None, kinds), None)
+
+    def _kind_of_column(self, node: exp.Column) -> Type | None:
+        wanted, qualifier = node.name.lower(), name_of(node.args.get("table")).lower()
+        scope: Any = node
+        while (scope := scope.parent) is not None:
+            if not isinstance(scope, exp.Select | exp.Update | exp.Delete):
+                continue
+            for alias, columns in self._sources(scope):
+                kinds = {name.lower(): kind for name, kind in columns}
+                if qualifier in ("", alias.lower()) and wanted in kinds:
+                    return kinds[wanted]
+        return None
+
+    def _sources(self, scope: exp.Expression) -> list[tuple[str, Kinds]]:
+        origin = scope.args.get("from_") or scope.args.get("from")
+        nodes = [origin.this] if origin else []
+        if isinstance(scope, exp.Update | exp.Delete) and isinstance(scope.this, exp.Table):
+            nodes.append(scope.this)
+        nodes += [join.this for node in list(nodes) for join in node.args.get("joins") or []]
+        nodes += [join.this for join in scope.args.get("joins") or []]
+        return [(node.alias or name_of(node.this), self._columns(node)) for node in nodes]
+
+    def _columns(self, node: exp.Expression) -> Kinds:
+        if isinstance(node, exp.Subquery):
+            return self._projection(node)
+        if not isinstance(node, exp.Table):
+            raise unknown(node.sql("tsql"))
+        for cte in _ctes(node):
+            if not node.db and cte.alias.lower() == node.name.lower():
+                return self._projection(cte.this)
+        table = self._catalogue.table(node.db or "dbo", name_of(node.this))
+        return [(column.name, column.type) for column in table.columns] if table else []
+
+    def _projection(self, query: exp.Expression) -> Kinds:
+        while not isinstance(query, exp.Select):
+            if not isinstance(query, exp.Subquery | exp.SetOperation):
+                raise unknown(query.sql("tsql"))
+            query = query.this
+        found: list[tuple[str, Type | None]] = []
+        for node in query.expressions:
+            if node.is_star:
+                qualifier = name_of(node.args.get("table")).lower() if isinstance(node, exp.Column) else ""
+                for alias, columns in self._sources(query):
+                    found += columns if qualifier in ("", alias.lower()) else []
+            else:
+                name = node.name if isinstance(node, exp.Column) else node.alias
+                found.append((name, self.kind(node)))
+        return found
+
+
+NODES: dict[type[exp.Expression], Callable[[Translator, Any], exp.Expression]] = {
+    exp.Parameter: Translator._parameter, exp.Table: Translator._table, exp.Cast: Translator._cast,
+    exp.Literal: Translator._literal, exp.Add: Translator._add, exp.Sum: Translator._sum, exp.Left: Translator._left,
+    exp.Column: Translator._column_node, exp.National: lambda _, node: exp.Literal.string(node.name),
+}  # fmt: skip
+
+
+def _call(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
+    return exp.Anonymous(this=f"t_{name}", expressions=list(arguments))
+
+
+def _variable(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Parameter) and not isinstance(node.this, exp.Parameter)
+
+
+def _ctes(node: exp.Expression) -> list[exp.Expression]:
+    found: list[exp.Expression] = []
+    while node.parent is not None:
+        node = node.parent
+        clause = node.args.get("with_") or node.args.get("with")
+        found += clause.expressions if clause else []
+    return found
+
+
+def _literal_kind(node: exp.Literal) -> Type:
+    if node.is_string:
+        return Type("varchar", max(len(node.this), 1))
+    if node.is_int:
+        return type_of(int(node.this))
+    if "e" in node.this.lower():
+        return Type("float")
+    whole, _, part = node.this.partition(".")
+    return Type("decimal", 0, max(len(whole.lstrip("0")) + len(part), 1), len(part))
+
+
+def _converted(sql: str, kind: Type | None, column: Column) -> str:
+    """Return SQL that makes a value fit to be stored in a column."""
+    return _cast_sql(sql, kind, column.type, cut=False, column=column.name) if kind != column.type else sql
+
+
+def _cast_sql(sql: str, source: Type | None, target: Type, *, cut: bool, column: str = "") -> str:
+    name = column.replace("'", "''")
+    return f"t_cast({sql}, '{source or ''}', '{target}', {int(cut)}, '{name}')"
