@@ -145,7 +145,9 @@ class _Reader:
         return at
 
     def ends(self, first: str, word: str, at: int) -> bool:
-        if word in (";", "END", "ELSE"):
+        if word == ";" or (first, self.word(1)) == ("ALTER", "DATABASE"):
+            return word == ";"
+        if word in ("END", "ELSE"):
             return True
         if self.tokens[at].token_type.name in ("STRING", "IDENTIFIER", "NATIONAL_STRING"):
             return False

@@ -216,7 +216,7 @@ class Translator:
             if not isinstance(change, exp.EQ) or not isinstance(change.this, exp.Column):
                 raise unknown(tree.sql("tsql"))
             column = self._column(table, change.this.name)
-            value = _converted(write(self._translated(change.expression, copy=True)), self.kind(change.expression), column)
+            value = _converted(write(self._translated(change.expression)), self.kind(change.expression), column)
             changes.append(f"`{column.name}` = {value}")
         sql = f"UPDATE {table.sqlite} AS {alias} SET {', '.join(changes)}{others and f' FROM {others}'}{where}"
         return Plan("UPDATE", sql, (), table=table)
@@ -250,7 +250,7 @@ class Translator:
             others = [t for t in tables if t is not found]
         table = self.table(found)
         alias = f"`{found.alias or name_of(found.this)}`"
-        where = " AND ".join(f"({write(self._translated(c, copy=True))})" for c in conditions)
+        where = " AND ".join(f"({write(self._translated(c))})" for c in conditions)
         listed = []
         for other in others:
             plain = other.copy()
@@ -261,16 +261,23 @@ class Translator:
 
     # --- trees ---
 
-    def _translated(self, tree: exp.Expression, *, copy: bool = False) -> exp.Expression:
+    def _translated(self, tree: exp.Expression) -> exp.Expression:
         """Return a tree for SQLite; types are looked up before anything is changed."""
         for node in tree.find_all(exp.Add, exp.Sum):
             node.meta["kind"] = self.kind(node)
-        return tree.transform(self._node, copy=True)
+        for node in tree.find_all(exp.Cast):
+            node.meta["source"] = self.kind(node.this)
+        return tree.transform(self._node)
+
+    def _call(self, name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
+        """Return a call of one of our functions; sqlglot does not look into what it was given instead."""
+        inner = [argument.transform(self._node, copy=False) for argument in arguments]
+        return exp.Anonymous(this=f"t_{name}", expressions=inner)
 
     def _node(self, node: exp.Expression) -> exp.Expression:
         if (known := RENAMED.get(type(node))) is not None:
-            arguments = [v for v in (node.args.get("this"), node.args.get("expression")) if isinstance(v, exp.Expression)]
-            return _call(known, arguments)
+            found = (node.args.get("this"), node.args.get("expression"))
+            return self._call(known, [each for each in found if isinstance(each, exp.Expression)])
         if isinstance(node, exp.Anonymous):
             return self._anonymous(node)
         special = NODES.get(type(node))
@@ -282,11 +289,11 @@ class Translator:
             return node
         if name not in KINDS:
             raise SqlError(195, f"'{node.name}' is not a recognized built-in function name (in the stand-in).", severity=15)
-        return _call(name, node.expressions)
+        return self._call(name, node.expressions)
 
     def _parameter(self, node: exp.Parameter) -> exp.Expression:
         if isinstance(node.this, exp.Parameter):
-            return _call("variable", [exp.Literal.string("@@" + node.this.name)])
+            return self._call("variable", [exp.Literal.string("@@" + node.this.name)])
         name = node.name.lower()
         if name not in self._variables:
             raise SqlError(137, name="@" + node.name)
@@ -305,13 +312,15 @@ class Translator:
         plain = table.name if table.name.startswith("#") else f"{table.schema}.{table.name}"
         changed = exp.Table(this=exp.to_identifier(plain, quoted=True))
         changed.set("alias", node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
-        changed.set("joins", node.args.get("joins"))
+        joins = [join.transform(self._node, copy=False) for join in node.args.get("joins") or []]
+        changed.set("joins", joins or None)
         return changed
 
     def _cast(self, node: exp.Cast) -> exp.Expression:
+        inner = node.this.transform(self._node, copy=False)
         if node.to.this == exp.DataType.Type.TEXT:
-            return self._node(node.this)  # sqlglot's own addition
-        return exp.Var(this=_cast_sql(write(self._translated(node.this)), self.kind(node.this), kind_in(node.to), cut=True))
+            return inner  # sqlglot's own addition
+        return exp.Var(this=_cast_sql(write(inner), node.meta["source"], kind_in(node.to), cut=True))
 
     def _literal(self, node: exp.Literal) -> exp.Expression:
         if not node.is_string and "." in node.this and "e" not in node.this.lower():
@@ -319,15 +328,18 @@ class Translator:
         return node
 
     def _add(self, node: exp.Add) -> exp.Expression:
-        kind = node.meta.get("kind")
-        return exp.DPipe(this=node.this, expression=node.expression) if kind and kind.name in TEXTS else node
+        if (kind := node.meta.get("kind")) is None or kind.name not in TEXTS:
+            return node
+        sides = [side.transform(self._node, copy=False) for side in (node.this, node.expression)]
+        return exp.DPipe(this=sides[0], expression=sides[1])
 
     def _sum(self, node: exp.Sum) -> exp.Expression:
         kind = node.meta.get("kind")
-        return _call("sum", [node.this]) if kind and kind.name == "decimal" else node
+        return self._call("sum", [node.this]) if kind and kind.name == "decimal" else node
 
     def _left(self, node: exp.Left) -> exp.Expression:
-        return exp.Substring(this=node.this, start=exp.Literal.number(1), length=node.expression)
+        text, length = (side.transform(self._node, copy=False) for side in (node.this, node.expression))
+        return exp.Substring(this=text, start=exp.Literal.number(1), length=length)
 
     def _column_node(self, node: exp.Column) -> exp.Expression:
         return exp.column(node.this, table=node.args.get("table"))
@@ -429,10 +441,6 @@ NODES: dict[type[exp.Expression], Callable[[Translator, Any], exp.Expression]] =
     exp.Literal: Translator._literal, exp.Add: Translator._add, exp.Sum: Translator._sum, exp.Left: Translator._left,
     exp.Column: Translator._column_node, exp.National: lambda _, node: exp.Literal.string(node.name),
 }  # fmt: skip
-
-
-def _call(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
-    return exp.Anonymous(this=f"t_{name}", expressions=list(arguments))
 
 
 def _variable(node: exp.Expression) -> bool:
