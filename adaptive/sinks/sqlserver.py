@@ -113,9 +113,8 @@ CASCADES = """
 PERMISSION = "SELECT HAS_PERMS_BY_NAME(?, ?, ?)"
 STRAYS = "SELECT t.name FROM sys.tables AS t WHERE t.schema_id = SCHEMA_ID(?) AND LEFT(t.name, ?) = ?"
 
-# Implicit transactions (ODBC's autocommit off) count BEGIN TRANSACTION twice, hence the COMMIT. They are what
-# keeps rows out that follow in one message after the server has rolled back: with autocommit on, the rows
-# behind a deadlock would be committed one by one.
+# With ODBC's autocommit off a transaction is open already, or (implicit) begins with the first statement,
+# which then counts BEGIN TRANSACTION twice.
 START = "BEGIN TRANSACTION; IF @@TRANCOUNT > 1 COMMIT TRANSACTION"
 LOCK = """
     SET NOCOUNT ON;
@@ -173,9 +172,15 @@ SAVE = "SAVE TRANSACTION adaptive"
 UNDO = "ROLLBACK TRANSACTION adaptive"
 USABLE = "SELECT XACT_STATE()"
 
-# `write`: rows go by fast_executemany into the target, or into a temporary table and from there by sets.
+# Rows go by fast_executemany into a temporary table, and from there into the target in one statement, so
+# that it takes all of them or none. A message of many single INSERTs would go on behind an error that rolled
+# the transaction back (a deadlock, or what a trigger says), and its rows would be committed one by one.
 INSERT = "INSERT INTO {destination} ({columns}) VALUES ({markers})"
 STAGE = "DROP TABLE IF EXISTS {stage}; CREATE TABLE {stage} ({lines})"
+INSERT_ALL = """
+    SAVE TRANSACTION adaptive_staged;
+    INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} ORDER BY _adaptive_ordinal"""
+UNDO_INSERT = "ROLLBACK TRANSACTION adaptive_staged"
 # MERGE has known errors (wrong results with filtered indexes, deadlocks): plain statements are as fast.
 # {same} compares the key, t for the target and s for the stage.
 REDUCE = """
@@ -187,7 +192,7 @@ INSERT_NEW = """
     WHERE NOT EXISTS (SELECT 1 FROM {destination} AS t WITH (UPDLOCK, HOLDLOCK) WHERE {same})
     ORDER BY {key}"""
 # What the target or an earlier row has is marked and left out: in mode ignore, and of an append that failed
-# on a taken key. The number of rows of an INSERT is not asked for: a trigger's may come instead.
+# on a taken key.
 MARK = """
     UPDATE s SET _adaptive_taken = 1 FROM {stage} AS s
     WHERE EXISTS (SELECT 1 FROM {destination} AS t {locks} WHERE {same})
@@ -197,7 +202,7 @@ INSERT_FREE = """
     INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} WHERE _adaptive_taken = 0
     ORDER BY {key}"""
 LOCKS = "WITH (UPDLOCK, HOLDLOCK)"  # also the gaps: nobody inserts the key meanwhile
-STAGE_NAME = "#adaptive"
+STAGE_NAME = "[#adaptive]"
 STAGE_COLUMNS = "_adaptive_ordinal int NOT NULL", "_adaptive_taken bit NOT NULL DEFAULT 0"
 IDENTITY_INSERT = "SET IDENTITY_INSERT {destination} {word}"
 # `finish` of mode replace: DELETE and INSERT keep grants, foreign keys, views and triggers.
@@ -385,6 +390,7 @@ class SqlserverSink:
         self._receipt: Mapping[str, Any] | None = None
         self._destination = ""  # where the rows go; empty outside a transaction
         self._kept: list[Kept] = []  # what the open transaction wrote, to write it again
+        self._reason = ""  # why the last rows were refused
         self._identity = ""  # the table that IDENTITY_INSERT is on for
         self.doomed = False
         self.duplicates = 0
@@ -414,7 +420,7 @@ class SqlserverSink:
             raise ConnectError(found.sqlstate, found.number, str(found)) from None
         if not MICROSOFT.fullmatch(name := link.getinfo(_pyodbc().SQL_DRIVER_NAME)):
             raise DriverMissingError(f"the driver is {name}, not Microsoft's: it would lose data")
-        self._run(SESSION)
+        self._change(SESSION)
         link.rollback()
         self._rows = link.cursor()
         self._rows.fast_executemany = True
@@ -451,7 +457,7 @@ class SqlserverSink:
             with self._transaction("ledger"):
                 for word in LEDGER:
                     if not self._exists(self._ledger_table(word)):
-                        self._run(LEDGER[word])
+                        self._change(LEDGER[word])
         with self._transaction(str(table)):
             if not self._locate().oid and schema is not None:
                 self._create(schema)
@@ -523,18 +529,18 @@ class SqlserverSink:
                 self._swap(_path(table.schema, table.staging(name)))
             receipts = self.receipts(name)
             rejected = sum(len(positions) for _, _, positions in receipts)
-            self._run(DONE, sum(rows for _, rows, _ in receipts), rejected, name)
-            self._run("DELETE FROM {ledger} WHERE [load] = ? AND rejected = '[]'", name)
+            self._change(DONE, sum(rows for _, rows, _ in receipts), rejected, name)
+            self._change("DELETE FROM {ledger} WHERE [load] = ? AND rejected = '[]'", name)
             # Without its splits a late batch of this very run finds no owner, and so is refused as well.
-            self._run("DELETE FROM {splits} WHERE [load] = ?", name)
+            self._change("DELETE FROM {splits} WHERE [load] = ?", name)
 
     def _swap(self, staging: str) -> None:
         """Put the staged rows in the place of the target's; identity values stay as they are."""
-        self._run(EMPTY)
+        self._change(EMPTY)
         self._switch_identity(self._table.columns, str(self._table))
-        self._run(MOVE, staging=staging, columns=_list(column.name for column in self._table.columns))
+        self._change(MOVE, staging=staging, columns=_list(column.name for column in self._table.columns))
         self._switch_identity((), "")
-        self._run("DROP TABLE {staging}", staging=staging)
+        self._change("DROP TABLE {staging}", staging=staging)
 
     def doctor(self) -> list[str]:
         """Return what is found out about server, table and rights, in words; changes nothing."""
@@ -561,11 +567,13 @@ class SqlserverSink:
         table = self._table
         if self._mode == "replace" and receipt is None:
             raise ValueError("mode replace needs a load: prepare it, begin with receipts, finish it")
+        if receipt and not self._ledger:
+            raise ValueError("a receipt needs a ledger")
         name = table.staging(receipt["load"]) if self._mode == "replace" and receipt else table.name
         self._kept, self.doomed = [], False
         try:
-            if receipt is None or not self._ledger:
-                self._run(START)
+            if receipt is None:
+                self._change(START)
             elif not self._enter(receipt):
                 self.rollback()
                 return False
@@ -591,14 +599,14 @@ class SqlserverSink:
             len(splits),
         )
         try:
-            if not self._run(RECEIPT, *values, markers=_markers(splits)).rowcount:
+            if not self._change(RECEIPT, *values, markers=_markers(splits)):
                 raise OwnershipLostError(f"load {load} was taken over by another run")
         except ServerError as error:
             if error.number in TAKEN_KEY:
                 return False
             raise
         if receipt["replaces"] is not None:
-            self._run(REPLACED, load, receipt["replaces"])
+            self._change(REPLACED, load, receipt["replaces"])
         return True
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> Rejections:
@@ -615,11 +623,11 @@ class SqlserverSink:
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable; `rejected` and `rows` correct the receipt."""
-        receipt = self._receipt if self._ledger else None
+        receipt = self._receipt
         if receipt and (rejected or rows is not None):
             positions = json.dumps([list(position) for position in rejected])
             count = receipt["rows"] if rows is None else rows
-            self._run(CORRECTION, positions, count, receipt["load"], receipt["batch"])
+            self._change(CORRECTION, positions, count, receipt["load"], receipt["batch"])
         with _errors():
             self._connection.commit()
         self._end()
@@ -723,6 +731,15 @@ class SqlserverSink:
         with _errors():
             return self._connection.cursor().execute(statement.format(**names), *values)
 
+    def _change(self, statement: str, *values: object, **names: str) -> int:
+        """Execute what gives no rows, to its end: errors may come late. Return the rows that it changed."""
+        cursor = self._run(statement, *values, **names)
+        count: int = cursor.rowcount
+        with _errors():
+            while cursor.nextset():
+                pass
+        return count
+
     # ---- ledger
 
     @contextmanager
@@ -764,12 +781,12 @@ class SqlserverSink:
         lines = [f"{_q(f.name)} {_ddl_type(f, f.name in self._key)}" for f in schema]
         if self._key:
             lines.append(f"PRIMARY KEY ({_list(self._key)})")
-        self._run("CREATE TABLE {target} ({lines})", lines=", ".join(lines))
+        self._change("CREATE TABLE {target} ({lines})", lines=", ".join(lines))
         table = self._locate()
         for word in (
             ("ledger", "splits", "loads") if self._ledger else ()
         ):  # the loads tell which, so they are last
-            self._run(FORGET, str(table), rows=self._ledger_table(word))
+            self._change(FORGET, str(table), rows=self._ledger_table(word))
 
     def _start(self, load: Mapping[str, Any]) -> None:
         """Register the load and take its splits over; wait for transactions of the earlier owner."""
@@ -778,13 +795,13 @@ class SqlserverSink:
         if state and state[0] == "done":
             return
         for split in load["splits"]:
-            if not self._run(TAKE_OVER, load["owner"], name, split).rowcount:
-                self._run(TAKE, name, split, load["owner"])
+            if not self._change(TAKE_OVER, load["owner"], name, split):
+                self._change(TAKE, name, split, load["owner"])
         if self._mode == "replace":
             self._stage_replacement(name)
         if not state:
             about = (load[word] for word in ("fingerprint", "source", "mapping"))
-            self._run(REGISTER, name, *about, str(self._table), self._mode)
+            self._change(REGISTER, name, *about, str(self._table), self._mode)
 
     def _stage_replacement(self, load: str) -> None:
         """Make the staging table of a load, or keep that of a resumed one; drop those of ended loads.
@@ -799,15 +816,15 @@ class SqlserverSink:
         prefix = table.staging("")
         present = {name for (name,) in self._run(STRAYS, table.schema, len(prefix), prefix).fetchall()}
         for name in present - kept:
-            self._run("DROP TABLE {stray}", stray=_path(table.schema, name))
+            self._change("DROP TABLE {stray}", stray=_path(table.schema, name))
         if table.staging(load) in present & kept:
             return
-        self._run("DELETE FROM {ledger} WHERE [load] = ?", load)  # rows that went with their staging table
+        self._change("DELETE FROM {ledger} WHERE [load] = ?", load)  # rows that went with their staging table
         lines = [_staged(column) for column in table.columns]
         lines += [f"UNIQUE ({_list(key)})" for _, key in self._unique(table)]
         lines += [f"CHECK {definition}" for (definition,) in self._run(CHECKS, table.oid).fetchall()]
         staging = _path(table.schema, table.staging(load))
-        self._run("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
+        self._change("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
 
     # ---- writing
 
@@ -827,7 +844,7 @@ class SqlserverSink:
 
     def _guarded(self, rows: Any) -> Rejections:
         """Write rows under a savepoint."""
-        self._run(SAVE)
+        self._change(SAVE)
         try:
             return self._put(rows)
         except BaseException:
@@ -838,7 +855,7 @@ class SqlserverSink:
         try:
             self.doomed = self._run(USABLE).fetchone()[0] != 1
             if not self.doomed:
-                self._run(UNDO)
+                self._change(UNDO)
         except ServerError:
             self.doomed = True
 
@@ -865,7 +882,7 @@ class SqlserverSink:
     def _culprits(self, rows: Any, part: range, destination: str, kept: list[Kept]) -> Iterator[Rejection]:
         """Yield the bad rows of a part, halving it while it fails; every trial is rolled back."""
         self.rollback()
-        self._run(START)
+        self._change(START)
         self._destination = destination
         self._write_again(kept)
         try:
@@ -891,9 +908,8 @@ class SqlserverSink:
     def _put(self, rows: Any) -> Rejections:
         """Check and send rows, those with the same columns together; return the refused ones."""
         refused: Rejections = []
-        first, parts = 0, list(_parts(rows))
-        self.duplicates = 0
-        for names, count, values in parts:
+        first = self.duplicates = 0
+        for names, count, values in _parts(rows):
             columns, bad = self._columns(names), dict[int, tuple[str, str]]()
             checked = [_checked(column, found, bad) for column, found in zip(columns, values, strict=True)]
             left: Sequence[int] = range(count)
@@ -902,35 +918,41 @@ class SqlserverSink:
                 checked = [[found[index] for index in left] for found in checked]
                 refused += [(first + index, *why) for index, why in bad.items()]
             if left:
-                taken = self._send(columns, checked, sift=len(parts) == 1 and len(left) > 1)
-                refused += [(first + left[index], code, reason) for index, code, reason in taken]
+                taken = self._send(columns, checked)
+                refused += [(first + left[index], "23000", self._reason) for index in taken]
             first += count
         return sorted(refused)
 
-    def _send(self, columns: list[Column], values: list[Any], *, sift: bool) -> Rejections:
-        """Write checked rows; with `sift`, return those whose key is taken if they can be told apart."""
+    def _send(self, columns: list[Column], values: list[Any]) -> list[int]:
+        """Write checked rows; return those whose key is taken if they can be told apart."""
+        self._switch_identity(columns, self._destination)
+        if len(values[0]) == 1 and not self._merges:
+            self._insert(self._destination, columns, values)
+            return []
+        self._stage(columns, values)
+        key = [column for column in columns if column.name in self._table.key]
         if self._mode == "upsert":
-            self._upsert(columns, values)
+            self._upsert(columns, key)
         elif self._mode == "ignore":
-            self.duplicates += len(self._insert_free(columns, values, self._key_columns(columns), LOCKS))
+            self.duplicates += len(self._insert_free(columns, key, LOCKS))
         else:
-            try:
-                self._switch_identity(columns, self._destination)
-                self._insert(self._destination, columns, values)
-            except ServerError as error:
-                key = self._taken_key(error, columns) if sift and error.number in TAKEN_KEY else []
-                if not key:
-                    raise
-                self._undo()
-                if self.doomed:
-                    raise
-                self._run(SAVE)
-                found = self._insert_free(columns, values, key)
-                return [(index, error.sqlstate, str(error)) for index in found]
+            return self._append(columns)
         return []
 
-    def _key_columns(self, columns: list[Column]) -> list[Column]:
-        return [column for column in columns if column.name in self._table.key]
+    def _append(self, columns: list[Column]) -> list[int]:
+        """Insert the staged rows, or those whose unique key is not taken; return the others."""
+        try:
+            self._change(INSERT_ALL, **self._about(columns))
+        except ServerError as error:
+            key = self._taken_key(error, columns) if error.number in TAKEN_KEY else []
+            if not key:
+                raise
+            with suppress(ServerError):
+                self._change(UNDO_INSERT)
+                self._reason = str(error)
+                return self._insert_free(columns, key)
+            raise
+        return []
 
     def _taken_key(self, error: ServerError, columns: list[Column]) -> list[Column]:
         """Return the columns of the unique index that an error names; none if they are not all written."""
@@ -941,44 +963,42 @@ class SqlserverSink:
                 return [known[word] for word in key]
         return []
 
-    def _insert_free(
-        self, columns: list[Column], values: list[Any], key: list[Column], locks: str = ""
-    ) -> list[int]:
-        """Insert the rows whose key neither the target nor an earlier row has; return the others."""
-        self._stage(columns, values)
-        about = {"stage": STAGE_NAME, "destination": self._destination, "key": _list(c.name for c in key)}
-        self._run(MARK, **about, locks=locks, same=_same(key))
+    def _about(self, columns: list[Column], key: Sequence[Column] = ()) -> dict[str, str]:
+        """Return what the words in the statements about staged rows stand for."""
+        names, keys = (_list(column.name for column in some) for some in (columns, key))
+        place = {"stage": STAGE_NAME, "destination": self._destination}
+        return {**place, "columns": names, "key": keys, "same": _same(key)}
+
+    def _insert_free(self, columns: list[Column], key: list[Column], locks: str = "") -> list[int]:
+        """Insert the staged rows whose key neither the target nor an earlier row has; return the others."""
+        about = self._about(columns, key)
+        self._change(MARK, **about, locks=locks)
         taken = [ordinal for (ordinal,) in self._run(TAKEN, **about).fetchall()]
-        self._switch_identity(columns, self._destination)
-        self._run(INSERT_FREE, **about, columns=_list(column.name for column in columns))
+        self._change(INSERT_FREE, **about)
         return taken
 
-    def _upsert(self, columns: list[Column], values: list[Any]) -> None:
+    def _upsert(self, columns: list[Column], key: list[Column]) -> None:
         """Update the rows whose key is there and insert the others; of equal keys the last row counts."""
-        self._stage(columns, values)
-        key = self._key_columns(columns)
-        about = {"stage": STAGE_NAME, "destination": self._destination, "key": _list(c.name for c in key)}
-        self._run(REDUCE, **about)
+        about = self._about(columns, key)
+        self._change(REDUCE, **about)
         changed = [_q(column.name) for column in columns if column not in key and not column.identity]
         if changed:
-            changes = ", ".join(f"{name} = s.{name}" for name in changed)
-            self._run(UPDATE, **about, changes=changes, same=_same(key))
-        self._switch_identity(columns, self._destination)
-        self._run(INSERT_NEW, **about, columns=_list(column.name for column in columns), same=_same(key))
+            self._change(UPDATE, **about, changes=", ".join(f"{name} = s.{name}" for name in changed))
+        self._change(INSERT_NEW, **about)
 
     def _stage(self, columns: list[Column], values: list[Any]) -> None:
         """Put rows into the temporary table, which has no constraints, numbered in their order."""
         lines = [*STAGE_COLUMNS, *(f"{_q(column.name)} {column.declared} NULL" for column in columns)]
-        self._run(STAGE, stage=STAGE_NAME, lines=", ".join(lines))
+        self._change(STAGE, stage=STAGE_NAME, lines=", ".join(lines))
         self._insert(STAGE_NAME, [ORDINAL, *columns], [range(len(values[0])), *values])
 
     def _switch_identity(self, columns: Iterable[Column], destination: str) -> None:
         """Have the identity column filled by us or by the server; a session can do it for one table only."""
         wanted = destination if any(column.identity for column in columns) else ""
         if self._identity not in ("", wanted):
-            self._run(IDENTITY_INSERT, destination=self._identity, word="OFF")
+            self._change(IDENTITY_INSERT, destination=self._identity, word="OFF")
         if wanted not in ("", self._identity):
-            self._run(IDENTITY_INSERT, destination=wanted, word="ON")
+            self._change(IDENTITY_INSERT, destination=wanted, word="ON")
         self._identity = wanted
 
     def _insert(self, destination: str, columns: list[Column], values: list[Any]) -> None:
@@ -999,6 +1019,8 @@ class SqlserverSink:
         rows.setinputsizes(bindings)
         with _errors():
             rows.executemany(statement, list(zip(*values, strict=True)))
+            while rows.nextset():
+                pass
 
 
 # ---- names and errors
@@ -1020,7 +1042,7 @@ def _markers(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _same(key: list[Column]) -> str:
+def _same(key: Sequence[Column]) -> str:
     """Return the comparison of two keys; a unique index takes NULLs for equal, and so does this."""
     equal = "(t.{0} = s.{0} OR t.{0} IS NULL AND s.{0} IS NULL)"
     return " AND ".join((equal if c.nullable else "t.{0} = s.{0}").format(_q(c.name)) for c in key)

@@ -1,0 +1,123 @@
+"""A SQL Server for tests: the one the environment names, else a stand-in that speaks its protocol.
+
+Found in this order: `ADAPTIVE_TEST_MSSQL_URL`, then `labs.tds`. Either way Microsoft's ODBC driver
+is between.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import urlsplit
+
+from adaptive.protocols import Sink
+from adaptive.rows import Row
+from adaptive.sinks import sink_class, sqlserver
+from labs import tds
+
+VARIABLE = "ADAPTIVE_TEST_MSSQL_URL"
+ITEMS = "CREATE TABLE items (item_id int PRIMARY KEY, name nvarchar(200), amount int CHECK (amount > 0))"
+DATETIMEOFFSET = -155  # pyodbc hands it over as bytes
+SESSIONS = "SELECT session_id FROM sys.dm_exec_sessions WHERE database_id = DB_ID(?) AND session_id <> @@SPID"
+
+
+def missing() -> str | None:
+    """Return why no SQL Server can be reached, and what would help; None if one can."""
+    try:
+        sqlserver._find_driver()
+    except sqlserver.DriverMissingError as error:
+        return f"lab sqlserver: {error}"
+    return None
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Yield the URL of a login that may create databases."""
+    if url := os.environ.get(VARIABLE):
+        yield url
+    else:
+        with tds.serving() as running:
+            yield running.url
+
+
+def connect(url: str) -> Any:
+    """Return a raw connection of the driver, with autocommit."""
+    (host, port), keywords = sqlserver._parse_url(url)
+    keywords = {"driver": sqlserver._find_driver(), **keywords, "server": f"tcp:{host},{port}"}
+    link = sqlserver._pyodbc().connect(sqlserver._connection_string(keywords), autocommit=True, timeout=15)
+    link.add_output_converter(DATETIMEOFFSET, _moment)
+    return link
+
+
+def _moment(raw: bytes) -> datetime:
+    """Read a SQL_SS_TIMESTAMPOFFSET_STRUCT."""
+    *parts, nanoseconds, hours, minutes = struct.unpack("<6hI2h", raw)
+    zone = timezone(timedelta(hours=hours, minutes=minutes))
+    return datetime(*parts, nanoseconds // 1000, zone)
+
+
+@contextmanager
+def database(url: str) -> Iterator[str]:
+    """Yield the URL of a new, empty database; drop it afterwards."""
+    name = f"adaptive_{secrets.token_hex(6)}"
+    with closing(connect(url)) as link:
+        link.execute(f"CREATE DATABASE {name}")
+    try:
+        yield urlsplit(url)._replace(path=f"/{name}").geturl()
+    finally:
+        with closing(connect(url)) as link:
+            link.execute(f"ALTER DATABASE {name} SET SINGLE_USER WITH ROLLBACK IMMEDIATE")
+            link.execute(f"DROP DATABASE {name}")
+
+
+class SqlserverLab:
+    """A database of a SQL Server."""
+
+    name = "sqlserver"
+    deviations: Mapping[str, str] = {}
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def sink(self, table: str, **options: Any) -> Sink:
+        return sink_class(self.url)(self.url, table=table, **options)
+
+    def make_items(self, rows: Sequence[Row] = ()) -> None:
+        self.execute(ITEMS)
+        for row in rows:
+            self.execute("INSERT INTO items VALUES (?, ?, ?)", row["item_id"], row["name"], row["amount"])
+
+    def drop(self, table: str) -> None:
+        self.execute(f"DROP TABLE [{table}]")
+
+    def execute(self, statement: str, *values: object) -> None:
+        with closing(connect(self.url)) as link:
+            link.execute(statement, *values)
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(connect(self.url)) as link:
+            return [tuple(row) for row in link.execute(statement, *values).fetchall()]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        with closing(connect(self.url)) as link:
+            cursor = link.execute(f"SELECT * FROM [{table.replace(']', ']]')}]")
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def break_links(self) -> None:
+        name = urlsplit(self.url).path[1:]
+        with closing(connect(urlsplit(self.url)._replace(path="/master").geturl())) as link:
+            for (session,) in link.execute(SESSIONS, name).fetchall():
+                link.execute(f"KILL {int(session)}")
+
+
+@contextmanager
+def sqlserver_lab(url: str) -> Iterator[SqlserverLab]:
+    """Yield a lab with a new database of a server."""
+    with database(url) as found:
+        yield SqlserverLab(found)
