@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -42,7 +42,7 @@ class Sums(NamedTuple):
 class Database:
     """A database that answers; `version` is its name and version."""
 
-    url: str
+    url: str = field(repr=False)  # with its password
     version: str
 
     @property

@@ -1,0 +1,73 @@
+"""Loads market orders into SQL Server: a table in a schema of its own, numbered by the server.
+
+    docker compose up -d
+    python samples/load_sqlserver.py                generated orders
+    python samples/load_sqlserver.py orders.csv     a file of them
+
+Needs Microsoft's ODBC Driver 18; any other one loses data or crashes, so the sink refuses it. Where the
+driver is only a file, say so: mssql://…/market?driver=/path/to/libmsodbcsql-18.so
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pyodbc
+from shared import run, told
+
+import adaptive
+from adaptive import orders
+
+pyodbc.pooling = False  # the sink wants no pool, and only before the first connection can that be said
+# The server numbers the rows as they come: row_id is no column of the orders, and adaptive leaves it alone.
+TABLE = """
+    CREATE TABLE trading.orders (
+        row_id bigint IDENTITY PRIMARY KEY, order_id bigint NOT NULL UNIQUE, symbol nvarchar(10),
+        side nvarchar(4), quantity int, price decimal(18, 4), order_type nvarchar(20), trader_id int,
+        venue nvarchar(20), placed_at datetimeoffset(6), note nvarchar(max))"""
+
+
+def connect(url: str) -> pyodbc.Connection:
+    """Return a connection for statements of our own."""
+    parts = urlsplit(url)
+    driver = parse_qs(parts.query).get("driver", ["ODBC Driver 18 for SQL Server"])[0]
+    return pyodbc.connect(
+        driver=driver, server=f"tcp:{parts.hostname},{parts.port or 1433}", database=parts.path[1:],
+        uid=unquote(parts.username or ""), pwd=unquote(parts.password or ""), TrustServerCertificate="yes",
+        autocommit=True,
+    )  # fmt: skip
+
+
+def main(given: argparse.Namespace) -> None:
+    """Make the table, upsert orders, upsert live ones."""
+    with closing(connect(given.to)) as database:
+        if database.execute("SELECT OBJECT_ID('trading.orders')").fetchval() is None:
+            database.execute("CREATE SCHEMA trading")
+            database.execute(TABLE)
+
+    # By fast_executemany into a temporary table, and from there with UPDATE and INSERT. The primary key is
+    # row_id, so `key` says which rows are the same: any columns with a unique index.
+    source = given.file or orders.orders(given.orders)
+    print("load:", adaptive.load(source, given.to, table="trading.orders", mode="upsert", key="order_id"))
+
+    # Orders as they come in; the keys are those of the first ones, which they change.
+    with adaptive.Pipeline(given.to, table="trading.orders", mode="upsert", key="order_id") as pipeline:
+        for order in orders.orders(1_000, seed=8):
+            pipeline.put(order)
+        pipeline.flush()  # all of them are durable now
+        print("live:", told(pipeline.metrics()))
+
+    with closing(connect(given.to)) as database:
+        count, last = database.execute("SELECT COUNT(*), MAX(row_id) FROM trading.orders").fetchone()
+    print(f"table: {count:,} orders, the last one has row_id {last}")
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        __doc__,
+        to="mssql://sa:{}@127.0.0.1:1433/market?TrustServerCertificate=yes",
+        variable="MSSQL_SA_PASSWORD",
+    )
