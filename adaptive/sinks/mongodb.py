@@ -87,6 +87,8 @@ CODES: tuple[tuple[Verdict, set[int]], ...] = (
     ("in_doubt", {6, 7, 89, 9001, 50, 262, 64, 100, 91, 189, 10107, 13435, 13436, 11600, 11601, 11602}),
 )  # fmt: skip
 VERDICTS: dict[int, Verdict] = {code: verdict for verdict, codes in CODES for code in codes}
+RIGHTS = {"find", "insert", "update", "remove", "createCollection", "createIndex", "listIndexes"}
+BAD_VALUE = 2  # of a document: it is too large; of a command: it is wrong
 # What encoding raises for a value that BSON cannot hold.
 UNFIT = (BSONError, DocumentTooLarge, ValueError, TypeError, ArithmeticError, RecursionError)
 
@@ -105,6 +107,8 @@ def _stored(value: object) -> object:
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, time):
         return value.isoformat()
+    if isinstance(value, int):
+        raise OverflowError("an integer beyond 64 bits")
     raise TypeError(f"a value of type {type(value).__name__} cannot be stored")
 
 
@@ -114,6 +118,7 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD,
     type_registry=TypeRegistry(fallback_encoder=_stored),
 )
+RAW: CodecOptions[RawBSONDocument] = OPTIONS.with_options(document_class=RawBSONDocument)
 
 
 class _Column(NamedTuple):
@@ -187,6 +192,7 @@ class MongodbSink:
         self._client: MongoClient[dict[str, Any]] | None = None
         self._receipt: Mapping[str, Any] | None = None
         self._ids: Iterator[ObjectId] = iter(ObjectId, None)
+        self._limit = 0  # bytes of a document, as the server says
         self._told = False  # that microseconds are lost
 
     # --- connection ---
@@ -201,7 +207,7 @@ class MongodbSink:
             options = {name: value for name, value in DEFAULTS.items() if name.lower() not in given}
             client: MongoClient[dict[str, Any]] = MongoClient(self._url, **options)  # type: ignore[arg-type]
             try:
-                client.admin.command("ping")
+                self._limit = client.admin.command("hello")["maxBsonObjectSize"]
             except BaseException:
                 client.close()
                 raise
@@ -514,6 +520,9 @@ class MongodbSink:
         )
         encoder = _Encoder(self._say_microseconds)
         documents = list(enumerate(encoder.documents(rows, heads)))
+        encoder.refused |= {
+            i: _too_large(len(raw), self._limit) for i, raw in documents if len(raw) > self._limit
+        }
         refused = [(index, "value", reason) for index, reason in encoder.refused.items()]
         documents = (
             [entry for entry in documents if entry[0] not in encoder.refused] if refused else documents
@@ -521,7 +530,7 @@ class MongodbSink:
         if upsert:
             refused += self._upsert([(i, (decode(raw, OPTIONS), ids[i])) for i, raw in documents])
         else:
-            refused += self._insert([(index, RawBSONDocument(raw)) for index, raw in documents])
+            refused += self._insert([(index, RawBSONDocument(raw, RAW)) for index, raw in documents])
         return sorted(refused)
 
     def _take(self, count: int) -> list[ObjectId]:
@@ -558,8 +567,7 @@ class MongodbSink:
 
     def _without_unfit(self, entries: Sequence[Indexed], write: Write, error: Exception) -> list[Rejection]:
         """Refuse the entries that BSON cannot hold, and write the others."""
-        limit = self._db.client.admin.command("hello")["maxBsonObjectSize"]
-        reasons = [(entry, _unfit(entry[1], limit)) for entry in entries]
+        reasons = [(entry, _unfit(entry[1], self._limit)) for entry in entries]
         refused = [(index, "value", reason) for (index, _), reason in reasons if reason]
         if not refused:
             raise RuntimeError(f"pymongo refuses rows that can be encoded: {error}") from error
@@ -709,9 +717,23 @@ class MongodbSink:
                 found.append(
                     "a standalone server keeps one copy of the data: a replica set survives a lost disk"
                 )
-            return found + (self._advice() if self.table else [])
+            return found + self._missing_rights() + (self._advice() if self.table else [])
         except PyMongoError as error:
             return [f"MongoDB at {self.database}: {error}"]
+
+    def _missing_rights(self) -> list[str]:
+        """Return the statement that would give the user what a load needs."""
+        status = self._db.client.admin.command("connectionStatus", showPrivileges=True).get("authInfo", {})
+        granted: set[str] = set()
+        for privilege in status.get("authenticatedUserPrivileges", ()):
+            if privilege["resource"].get("db") in ("", self.database):
+                granted.update(privilege["actions"])
+        users = status.get("authenticatedUsers")
+        if not users or not (missing := sorted(RIGHTS - granted)):
+            return []
+        role = json.dumps([{"role": "readWrite", "db": self.database}])
+        user = json.dumps(users[0]["user"])
+        return [f"no right to {', '.join(missing)}: db.grantRolesToUser({user}, {role})"]
 
     def _advice(self) -> list[str]:
         """Return what is wrong with the target and its indexes."""
@@ -802,16 +824,20 @@ def _failures(
     error: BulkWriteError, classify: Callable[[BaseException], Verdict]
 ) -> dict[int, Mapping[str, Any]]:
     """Return the failed operations by number; raises the error if one of them is not the data's fault."""
-    if classify(error) != "reject":
-        raise error
-    return {failure["index"]: failure for failure in error.details["writeErrors"]}
+    failures = error.details["writeErrors"]
+    if classify(error) == "reject":
+        return {failure["index"]: failure for failure in failures}
+    # Without the documents, which make pymongo's text megabytes long, and one of a kind.
+    brief = {f["code"]: {name: f[name] for name in ("index", "code", "errmsg")} for f in failures}
+    raise BulkWriteError({**error.details, "writeErrors": list(brief.values())}) from None
 
 
 def _worst(error: BulkWriteError) -> Verdict:
     details = error.details or {}
     if details.get("writeConcernErrors"):
         return "in_doubt"
-    verdicts = [VERDICTS.get(failure["code"], "fatal") for failure in details.get("writeErrors", ())]
+    of_documents: dict[int, Verdict] = VERDICTS | {BAD_VALUE: "reject"}
+    verdicts = [of_documents.get(failure["code"], "fatal") for failure in details.get("writeErrors", ())]
     others: list[Verdict] = [verdict for verdict in verdicts if verdict != "reject"]
     if "fatal" in others or not verdicts:
         return "fatal"
@@ -830,7 +856,11 @@ def _unfit(row: Mapping[str, Any], limit: int) -> str | None:
         size = len(row.raw if isinstance(row, RawBSONDocument) else encode(row, codec_options=OPTIONS))
     except UNFIT as error:
         return next((reason for item in row.items() if (reason := _unfit_value(*item))), str(error))
-    return f"a document of {size:,} bytes; the server takes {limit:,}" if size > limit else None
+    return _too_large(size, limit) if size > limit else None
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"a document of {size:,} bytes; the server takes {limit:,}"
 
 
 def _unfit_value(name: Any, value: object) -> str | None:
