@@ -56,6 +56,7 @@ class Connection:
         finally:
             if self.session:
                 self.session.close()
+            self.cut()  # closing alone does not: the reader still has it
             self._link.close()
 
     def cut(self) -> None:

@@ -41,11 +41,12 @@ def define(session: Session, statement: Statement) -> int:
 
 
 def _drop(session: Session, tree: exp.Drop) -> None:
-    found = session.catalogue.table(tree.this.db or "dbo", name_of(tree.this.this))
-    if found is not None:
-        session.catalogue.drop(found)
-    elif not tree.args.get("exists"):
-        raise SqlError(3701, name=name_of(tree.this.this))
+    for node in tree.args["tables"]:
+        found = session.catalogue.table(node.db or "dbo", name_of(node.this))
+        if found is not None:
+            session.catalogue.drop(found)
+        elif not tree.args.get("exists"):
+            raise SqlError(3701, name=name_of(node.this))
 
 
 class _Constraints:

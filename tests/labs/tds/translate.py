@@ -159,7 +159,8 @@ class Translator:
         values = [_converted(term, kind, column) for term, (_, kind), column in zip(terms, kinds, columns, strict=True)]
         filled, extra = self._filled(table, columns)
         into = ", ".join(f"`{column.name}`" for column in [*columns, *filled])
-        sql = f"WITH src ({', '.join(names)}) AS ({inner}) INSERT INTO {table.sqlite} ({into}) SELECT {', '.join([*values, *extra])} FROM src WHERE 1"
+        sql = (f"INSERT INTO {table.sqlite} ({into}) WITH src ({', '.join(names)}) AS ({inner}) "
+               f"SELECT {', '.join([*values, *extra])} FROM src")  # fmt: skip
         return Plan("INSERT", sql, (), table=table)
 
     def _insert_values(self, table: Table, columns: Sequence[Column], source: exp.Values) -> Plan:

@@ -55,6 +55,7 @@ class Reply:
 
     def __init__(self, done: int = DONE) -> None:
         self._parts: list[bytes] = []
+        self._outputs: list[bytes] = []
         self._done, self._last = done, -1
         self.failed = False
 
@@ -69,9 +70,11 @@ class Reply:
         self.add(struct.pack("<BHHQ", self._done, status, COMMANDS.get(command, 0), count or 0))
 
     def procedure(self, status: int, *, last: bool) -> None:
-        """End an RPC request."""
+        """End an RPC request: its status, what it hands back, and DONEPROC."""
         failed = ERROR if self.failed else 0
         self.add(struct.pack("<Bi", 0x79, status))
+        self._parts += self._outputs
+        self._outputs.clear()
         self._last, self.failed = len(self._parts), False
         self.add(struct.pack("<BHHQ", DONE_PROC, MORE | failed | (0 if last else RPC_IN_BATCH), 0xE0, 0))
 
@@ -104,13 +107,13 @@ class Reply:
         self.add(struct.pack("<BH", 0x81, len(names)) + b"".join(described))
 
     def output(self, ordinal: int, kind: Type, value: Any, name: str = "") -> None:
-        """Add RETURNVALUE."""
+        """Hand a value back with the end of the procedure (RETURNVALUE)."""
         head = struct.pack("<BH", 0xAC, ordinal) + _b(name) + struct.pack("<BIH", 1, 0, 0)
-        self.add(head + type_info(kind) + encoder(kind)(value))
+        self._outputs.append(head + type_info(kind) + encoder(kind)(value))
 
     def finish(self) -> bytes:
         """Return the whole answer; its last DONE says that nothing follows."""
-        if self._last != len(self._parts) - 1:
+        if not self._parts or self._last != len(self._parts) - 1:
             self.done()
         final = bytearray(self._parts[-1])
         final[1] &= ~MORE
