@@ -149,10 +149,9 @@ TAKE_OVER = "UPDATE {splits} SET owner = ? WHERE [load] = ? AND split = ?"
 TAKE = "INSERT INTO {splits} ([load], split, owner) VALUES (?, ?, ?)"
 OWNED = "SELECT split FROM {splits} WITH (UPDLOCK, HOLDLOCK) WHERE [load] = ? AND owner = ?"
 FORGET = "DELETE FROM {rows} WHERE [load] IN (SELECT [load] FROM {loads} WHERE target = ?)"
-LOADS = """
-    SELECT [load], fingerprint, source, mapping, target, mode, state, [rows], rejected, started_at,
-        finished_at
-    FROM {loads} ORDER BY started_at, [load]"""
+LOAD_NAMES = ("load", "fingerprint", "source", "mapping", "target", "mode", "state", "rows", "rejected",
+              "started_at", "finished_at")  # fmt: skip
+LOADS = "SELECT {names} FROM {loads}"
 RECEIPTS = "SELECT segments, [rows], rejected FROM {ledger} WHERE [load] = ? ORDER BY committed_at, batch"
 DONE = """
     UPDATE {loads} SET state = 'done', finished_at = SYSUTCDATETIME(), [rows] = ?, rejected = ?
@@ -281,6 +280,13 @@ class Column(NamedTuple):
         if self.length < 0 or self.type not in SIZED:
             return None
         return self.length // SIZED[self.type]
+
+    @property
+    def encoding(self) -> str:
+        """Return how texts are stored; the code page of a collation holds for varchar only."""
+        if self.type not in ("char", "varchar", "text") or self.codepage is None:
+            return "utf-16-le"
+        return "utf-8" if self.codepage == UTF_8 else f"cp{self.codepage}"
 
     @property
     def declared(self) -> str:
@@ -485,14 +491,12 @@ class SqlserverSink:
 
     def _ledgers(self) -> list[str]:
         name = f"{self._ledger[-1]}_loads"
-        return [_path(schema, name) for (schema,) in self._run(LEDGERS, name).fetchall()]
+        return [_path(schema, name) for (schema,) in self._select(LEDGERS, name)]
 
     def _loads(self, place: str) -> Iterator[dict[str, Any]]:
         """Yield the loads of a ledger; what runs is counted from its receipts."""
-        cursor = self._run(LOADS, loads=place)
-        names = [column[0] for column in cursor.description]
-        for values in cursor.fetchall():
-            row = dict(zip(names, values, strict=True))
+        for values in self._select(LOADS, names=_list(LOAD_NAMES), loads=place):
+            row = dict(zip(LOAD_NAMES, values, strict=True))
             if row["rows"] is None:
                 receipts = self._receipts(place.removesuffix("_loads]") + "_ledger]", row["load"])
                 row["rows"] = sum(rows for _, rows, _ in receipts)
@@ -503,7 +507,7 @@ class SqlserverSink:
 
     def empty(self) -> bool:
         """Return whether the table has no rows; a missing one has none."""
-        return not self._locate().oid or self._run("SELECT TOP (1) 1 FROM {target}").fetchone() is None
+        return not self._locate().oid or not self._select("SELECT TOP (1) 1 FROM {target}")
 
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed of a load: segments, rows, rejected positions; [] without a ledger."""
@@ -511,7 +515,7 @@ class SqlserverSink:
         return self._receipts(place, load) if place and self._exists(place) else []
 
     def _receipts(self, place: str, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
-        found = self._run(RECEIPTS, load, ledger=place).fetchall()
+        found = self._select(RECEIPTS, load, ledger=place)
         return [(json.loads(segments), rows, json.loads(rejected)) for segments, rows, rejected in found]
 
     def finish(self, load: Mapping[str, Any]) -> None:
@@ -520,9 +524,9 @@ class SqlserverSink:
             return
         name, table = load["load"], self._table
         with self._transaction(str(table)):
-            if tuple(self._run(STATE, name).fetchone() or ()) == ("done",):
+            if self._select(STATE, name) == [("done",)]:
                 return
-            owned = {split for (split,) in self._run(OWNED, name, load["owner"]).fetchall()}
+            owned = {split for (split,) in self._select(OWNED, name, load["owner"])}
             if not owned.issuperset(load["splits"]):
                 raise OwnershipLostError(f"load {name} was taken over by another run")
             if self._mode == "replace":
@@ -544,7 +548,7 @@ class SqlserverSink:
 
     def doctor(self) -> list[str]:
         """Return what is found out about server, table and rights, in words; changes nothing."""
-        version, edition, database, user, _ = self._run(SERVER).fetchone()
+        [(version, edition, database, user, _)] = self._select(SERVER)
         driver = self._connection.getinfo(_pyodbc().SQL_DRIVER_VER)
         found = [f"SQL Server {version}, {edition}, database {database}, user {user}, ODBC driver {driver}"]
         if self._table_path:
@@ -678,14 +682,15 @@ class SqlserverSink:
         """Look the target up, with its columns."""
         if not self._table_path:
             raise ValueError("say the table")
-        row = self._run(LOCATE, _path(*self._table_path)).fetchone()
-        if row is None:
-            schema = self._table_path[0] if len(self._table_path) > 1 else self._run(SERVER).fetchone()[-1]
+        rows = self._select(LOCATE, _path(*self._table_path))
+        if not rows:
+            schema = self._table_path[0] if len(self._table_path) > 1 else self._select(SERVER)[0][-1]
             found = Table(schema, self._table_path[-1])
         else:
-            columns = tuple(Column._make(values) for values in self._run(CATALOGUE, row[2]).fetchall())
+            [(schema, name, oid)] = rows
+            columns = tuple(map(Column._make, self._select(CATALOGUE, oid)))
             primary = sorted((column.place, column.name) for column in columns if column.place)
-            found = Table(row[0], row[1], row[2], columns, self._key or tuple(name for _, name in primary))
+            found = Table(schema, name, oid, columns, self._key or tuple(word for _, word in primary))
             if self._merges and set(found.key) not in [set(key) for _, key in self._unique(found)]:
                 wanted = f"({', '.join(found.key) or 'a key'}) of {found}"
                 raise LookupError(f"mode {self._mode} needs a unique index on {wanted}")
@@ -694,29 +699,26 @@ class SqlserverSink:
 
     def _unique(self, table: Table) -> list[tuple[str, list[str]]]:
         """Return the names and columns of the unique indexes."""
-        found = self._run(UNIQUE, table.oid).fetchall()
+        found = self._select(UNIQUE, table.oid)
         return [(name, [row[2] for row in rows]) for name, rows in groupby(found, lambda row: str(row[0]))]
 
     def _exists(self, place: str) -> bool:
-        return self._run(LOCATE, place).fetchone() is not None
+        return bool(self._select(LOCATE, place))
 
     def _ledger_table(self, word: str) -> str:
         schema = self._ledger[0] if len(self._ledger) > 1 else (self._known or self._locate()).schema
         return _path(schema, f"{self._ledger[-1]}_{word}")
 
-    def _columns(self, names: Sequence[str]) -> list[Column]:
+    def _columns(self, names: Iterable[str]) -> list[Column]:
         """Return the columns to write to.
 
-        Raises RuntimeError outside a transaction, LookupError if one does not exist or the key is missing.
+        Raises BadValueError if the table has no such column, LookupError if the key is missing.
         """
-        if not self._destination:
-            raise RuntimeError("begin a transaction before writing")
         known = {column.name: column for column in self._table.columns}
         for name in names:
             if name not in known:
-                raise LookupError(
-                    f"{self._table} has no column {name!r} to write to; it has {', '.join(known)}"
-                )
+                reason = f"{self._table} has no column {name!r} to write to; it has {', '.join(known)}"
+                raise BadValueError("42S22", reason)
         if self._merges and (missing := sorted({*self._table.key}.difference(names))):
             raise LookupError(f"mode {self._mode} needs the key in every row; missing: {', '.join(missing)}")
         return [known[name] for name in names]
@@ -730,6 +732,12 @@ class SqlserverSink:
                 names.setdefault(word, self._ledger_table(word))
         with _errors():
             return self._connection.cursor().execute(statement.format(**names), *values)
+
+    def _select(self, statement: str, *values: object, **names: str) -> list[tuple[Any, ...]]:
+        """Return all rows at once: a connection with rows left to fetch takes no other statement."""
+        cursor = self._run(statement, *values, **names)
+        with _errors():
+            return list(map(tuple, cursor.fetchall()))
 
     def _change(self, statement: str, *values: object, **names: str) -> int:
         """Execute what gives no rows, to its end: errors may come late. Return the rows that it changed."""
@@ -746,7 +754,7 @@ class SqlserverSink:
     def _transaction(self, resource: str) -> Iterator[None]:
         """Open a transaction that holds the application lock for a resource."""
         try:
-            [got] = self._run(LOCK, f"adaptive {_digest(resource)}").fetchone() or (-999,)
+            [(got,)] = self._select(LOCK, f"adaptive {_digest(resource)}")
             _check_lock(got, resource)
             yield
             with _errors():
@@ -765,13 +773,13 @@ class SqlserverSink:
                 wanted += [("OBJECT", place, right) for right in rights]
             else:
                 create = True
-        _, _, database, user, _ = self._run(SERVER).fetchone()
+        [(_, _, database, user, _)] = self._select(SERVER)
         if create:
             wanted += [("DATABASE", _q(database), "CREATE TABLE"), ("SCHEMA", _q(table.schema), "ALTER")]
         return [
             f"GRANT {right} ON {kind}::{name} TO {_q(user)}"
             for kind, name, right in wanted
-            if self._run(PERMISSION, name, kind, right).fetchone()[0] != 1
+            if self._select(PERMISSION, name, kind, right) != [(1,)]
         ]
 
     def _create(self, schema: pa.Schema) -> None:
@@ -791,8 +799,8 @@ class SqlserverSink:
     def _start(self, load: Mapping[str, Any]) -> None:
         """Register the load and take its splits over; wait for transactions of the earlier owner."""
         name = load["load"]
-        state = self._run(STATE, name).fetchone()
-        if state and state[0] == "done":
+        state = self._select(STATE, name)
+        if state == [("done",)]:
             return
         for split in load["splits"]:
             if not self._change(TAKE_OVER, load["owner"], name, split):
@@ -809,12 +817,14 @@ class SqlserverSink:
         Raises ValueError if swapping it in would change other tables.
         """
         table = self._table
-        if others := ", ".join(name for (name,) in self._run(CASCADES, table.oid).fetchall()):
+        if others := ", ".join(name for (name,) in self._select(CASCADES, table.oid)):
             raise ValueError(f"replacing {table} would change {others} through ON DELETE; use another mode")
-        running = self._run("SELECT [load] FROM {loads} WHERE target = ? AND state = 'running'", str(table))
-        kept = {table.staging(name) for (name,) in running.fetchall()}
+        running = self._select(
+            "SELECT [load] FROM {loads} WHERE target = ? AND state = 'running'", str(table)
+        )
+        kept = {table.staging(name) for (name,) in running}
         prefix = table.staging("")
-        present = {name for (name,) in self._run(STRAYS, table.schema, len(prefix), prefix).fetchall()}
+        present = {name for (name,) in self._select(STRAYS, table.schema, len(prefix), prefix)}
         for name in present - kept:
             self._change("DROP TABLE {stray}", stray=_path(table.schema, name))
         if table.staging(load) in present & kept:
@@ -822,7 +832,7 @@ class SqlserverSink:
         self._change("DELETE FROM {ledger} WHERE [load] = ?", load)  # rows that went with their staging table
         lines = [_staged(column) for column in table.columns]
         lines += [f"UNIQUE ({_list(key)})" for _, key in self._unique(table)]
-        lines += [f"CHECK {definition}" for (definition,) in self._run(CHECKS, table.oid).fetchall()]
+        lines += [f"CHECK {definition}" for (definition,) in self._select(CHECKS, table.oid)]
         staging = _path(table.schema, table.staging(load))
         self._change("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
 
@@ -831,6 +841,8 @@ class SqlserverSink:
     def _deliver(self, rows: Any) -> Rejections:
         """Write rows; if their data dooms the transaction, find the culprits and write the others."""
         self.duplicates = 0
+        if not self._destination:
+            raise RuntimeError("begin a transaction before writing")
         if not len(rows):
             return []
         try:
@@ -853,7 +865,7 @@ class SqlserverSink:
 
     def _undo(self) -> None:
         try:
-            self.doomed = self._run(USABLE).fetchone()[0] != 1
+            self.doomed = self._select(USABLE) != [(1,)]
             if not self.doomed:
                 self._change(UNDO)
         except ServerError:
@@ -910,8 +922,13 @@ class SqlserverSink:
         refused: Rejections = []
         first = self.duplicates = 0
         for names, count, values in _parts(rows):
-            columns, bad = self._columns(names), dict[int, tuple[str, str]]()
-            checked = [_checked(column, found, bad) for column, found in zip(columns, values, strict=True)]
+            bad: dict[int, tuple[str, str]] = {}
+            try:
+                columns = self._columns(names)
+                checked = [_checked(*pair, bad) for pair in zip(columns, values, strict=True)]
+            except BadValueError as error:  # the rows have a column that the table lacks
+                columns, checked = [], []
+                bad = dict.fromkeys(range(count), (error.code, str(error)))
             left: Sequence[int] = range(count)
             if bad:
                 left = [index for index in left if index not in bad]
@@ -956,7 +973,7 @@ class SqlserverSink:
 
     def _taken_key(self, error: ServerError, columns: list[Column]) -> list[Column]:
         """Return the columns of the unique index that an error names; none if they are not all written."""
-        oid = self._run(LOCATE, self._destination).fetchone()[2]
+        [(_, _, oid)] = self._select(LOCATE, self._destination)
         known = {column.name: column for column in columns}
         for name, key in self._unique(self._table._replace(oid=oid)):
             if f"'{name}'" in str(error) and known.keys() >= set(key):
@@ -973,7 +990,7 @@ class SqlserverSink:
         """Insert the staged rows whose key neither the target nor an earlier row has; return the others."""
         about = self._about(columns, key)
         self._change(MARK, **about, locks=locks)
-        taken = [ordinal for (ordinal,) in self._run(TAKEN, **about).fetchall()]
+        taken = [ordinal for (ordinal,) in self._select(TAKEN, **about)]
         self._change(INSERT_FREE, **about)
         return taken
 
@@ -1241,11 +1258,11 @@ def _listed(column: Column, array: Any) -> tuple[list[Any], bool]:
     if column.kind in (TEXT, BYTES):
         longest = pc.max(pc.binary_length(array)).as_py() or 0  # in UTF-8, so never less than in UTF-16
         fits = column.limit is None or longest <= column.limit
-        if fits and column.codepage not in (None, UTF_8):
+        if fits and column.kind is TEXT and not column.encoding.startswith("utf"):
             fits = pc.all(pc.string_is_ascii(array)).as_py() is not False
-        return array.to_pylist(), fits
+        return list(array.to_pylist()), fits
     if column.kind is FLOAT:
-        return array.to_pylist(), pc.all(pc.is_finite(array)).as_py() is not False
+        return list(array.to_pylist()), pc.all(pc.is_finite(array)).as_py() is not False
     if column.kind is OFFSET and column.scale in ARROW_SCALES and _years_fit(array):
         text = pc.cast(pc.cast(array, pa.timestamp(array.type.unit)), pa.string())
         return pc.binary_join_element_wise(text, "+00:00", " ").to_pylist(), True
@@ -1327,6 +1344,8 @@ def _decimal(column: Column, value: Any) -> Decimal:
     precision, scale = MONEY.get(column.type, (column.precision, column.scale))
     try:
         number = value if isinstance(value, Decimal) else Decimal(_number_text(value))
+        if not number.is_finite():
+            raise BadValueError("22003", f"{number} is no number that SQL Server has")
         fixed = number.quantize(_quantum(scale), context=_digits(precision))
     except (InvalidOperation, Inexact) as error:
         raise BadValueError("22003", f"{value!r} does not fit in decimal({precision},{scale})") from error
@@ -1370,12 +1389,11 @@ def _text(column: Column, value: Any) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} is no text")
-    encoding = "utf-16-le" if column.codepage is None else f"cp{column.codepage}"
     try:
-        size = len(value.encode("utf-8" if column.codepage == UTF_8 else encoding))
+        size = len(value.encode(column.encoding))
     except UnicodeEncodeError as error:
-        raise BadValueError("22018", f"{error.object[error.start]!r} is not in its {encoding}") from error
-    length = size // 2 if column.codepage is None else size
+        raise BadValueError("22018", f"{error.object[error.start]!r} is not in {column.encoding}") from error
+    length = size // 2 if column.encoding == "utf-16-le" else size
     if column.limit is not None and length > column.limit:
         raise BadValueError("22001", f"{length} characters, at most {column.limit}")
     return value

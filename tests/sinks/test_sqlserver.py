@@ -1,0 +1,495 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from labs.sqlserver import SqlserverLab, sqlserver_lab
+
+from adaptive.sinks import sqlserver as module
+from adaptive.sinks.sqlserver import ConnectError, DriverMissingError, ServerError, SqlserverSink
+from adaptive.testing.lab import a_load, a_receipt
+
+URL = "mssql://me:secret@localhost/market"
+
+
+@pytest.fixture
+def lab(sqlserver_server: Any) -> Iterator[SqlserverLab]:
+    """An empty database."""
+    with sqlserver_lab(sqlserver_server) as found:
+        yield found
+
+
+def written(lab: SqlserverLab, rows: Any, **options: Any) -> list[tuple[int, str, str]]:
+    """Write rows into table t in one transaction and return what was refused."""
+    with SqlserverSink(lab.url, table="t", **options) as sink:
+        sink.begin()
+        refused = sink.write_arrow(rows) if isinstance(rows, pa.Table) else sink.write(rows)
+        sink.commit()
+    return refused
+
+
+def column(lab: SqlserverLab, name: str = "v") -> list[Any]:
+    return [row[0] for row in lab.query(f"SELECT {name} FROM t ORDER BY id")]
+
+
+# --- arguments and connecting ---
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://localhost/x", "mssql://", "mssql://me:se@cret@localhost/x", "mssql://localhost:port/x",
+     "mssql://localhost/x?pwd=1", "mssql://localhost/x?odbc_connect=y", "mssql://localhost/x?a;b=1"],
+)  # fmt: skip
+def test_an_impossible_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"SQL Server|passed on") as caught:
+        SqlserverSink(url)
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "merge"}, {"table": ""}, {"table": "a.b.c"}, {"mode": "replace", "ledger": None}]
+)
+def test_impossible_arguments_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"mode|table"):
+        SqlserverSink(URL, **options)
+
+
+def test_a_url_becomes_odbc_keywords_whatever_characters_are_in_it() -> None:
+    server, keywords = module._parse_url(
+        "mssql+pyodbc://us%40er:p%3Bw%7D%7B@h:1500/my%20db?driver=ODBC+Driver+18+for+SQL+Server&TrustServerCertificate=yes"
+    )
+    assert server == ("h", 1500)
+    assert keywords == {
+        "driver": "ODBC Driver 18 for SQL Server", "trustservercertificate": "yes", "database": "my db",
+        "uid": "us@er", "pwd": "p;w}{",
+    }  # fmt: skip
+    assert module._connection_string({"pwd": "p;w}{", "uid": "x"}) == "pwd={p;w}}{};uid={x}"
+    assert module.DEFAULTS["encrypt"] == "yes"
+
+
+def test_without_a_user_windows_or_another_login_is_meant() -> None:
+    assert module._parse_url("mssql://h/db")[1] == {"trusted_connection": "yes", "database": "db"}
+    assert "trusted_connection" not in module._parse_url("mssql://h/db?Authentication=ActiveDirectoryMsi")[1]
+
+
+def test_a_closed_port_is_known_at_once_and_may_pass() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    sink = SqlserverSink(f"mssql://me:secret@127.0.0.1:{port}/db")
+    with pytest.raises(ConnectError, match=rf"no SQL Server answers at 127\.0\.0\.1:{port}") as caught:
+        sink.open()
+    assert sink.classify(caught.value) == "retry"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "driver",
+    ["FreeTDS", "SQLite3", "/usr/lib/libtdsodbc.so", "PostgreSQL Unicode", "/x/libmsodbcsql-18.so.evil"],
+)
+def test_a_driver_that_would_lose_data_is_refused(driver: str) -> None:
+    sink = SqlserverSink(f"{URL}?driver={driver}")
+    with pytest.raises(DriverMissingError, match="not Microsoft's") as caught:
+        sink.open()
+    assert sink.classify(caught.value) == "fatal"
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["libmsodbcsql-18.6.so.2.1", "libmsodbcsql-17.10.so.6.1", "libmsodbcsql.18.dylib", "msodbcsql18.dll"],
+)
+def test_microsofts_driver_is_known_by_its_file(file: str) -> None:
+    assert module.MICROSOFT.fullmatch(file)
+
+
+def test_a_wrong_password_is_fatal_and_appears_nowhere(lab: SqlserverLab) -> None:
+    host = lab.url.rpartition("@")[2]
+    sink = SqlserverSink(f"mssql://me:hidden-word@{host}", table="t")
+    with pytest.raises(ConnectError) as caught:
+        sink.open()
+    assert sink.classify(caught.value) == "fatal"
+    assert "hidden-word" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_library_says_what_to_install(tmp_path: Path) -> None:
+    shutil.copy(str(module.__file__), tmp_path)
+    (tmp_path / "pyodbc.py").write_text("raise ImportError('libodbc.so.2: cannot open shared object file')")
+    code = """
+import sys
+sys.path.insert(0, ".")
+from sqlserver import DriverMissingError, SqlserverSink
+try:
+    SqlserverSink("mssql://me:secret@127.0.0.1/x").open()
+except DriverMissingError as error:
+    assert "apt-get install libodbc2" in str(error), error
+else:
+    raise SystemExit("nothing was said")
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
+
+
+# --- values ---
+
+MOMENT = datetime(2024, 2, 29, 23, 59, 59, 999999)
+ZONED = datetime(2024, 2, 29, 23, 59, 59, 999999, timezone(timedelta(hours=-9, minutes=-30)))
+TYPES: list[tuple[str, list[Any]]] = [
+    ("tinyint", [0, 255]),
+    ("smallint", [-32768, 32767]),
+    ("int", [-(2**31), 2**31 - 1]),
+    ("bigint", [-(2**63), 2**63 - 1]),
+    ("bit", [True, False]),
+    ("decimal(38, 10)", [Decimal("-9999999999999999999999999999.9999999999"), Decimal("0E-10")]),
+    ("decimal(18, 4)", [Decimal("99999999999999.9999"), Decimal("0.0001"), Decimal("-1.0000")]),
+    ("decimal(5, 0)", [Decimal(99999), Decimal(-99999)]),
+    ("money", [Decimal("-922337203685477.5808"), Decimal("922337203685477.5807")]),
+    ("float", [1.7976931348623157e308, 5e-324, 0.1, -0.0]),
+    ("real", [1.5, -3.4028234663852886e38]),
+    ("nvarchar(10)", ["", "äöü株式🚀🚀", "0123456789", "it's", "a\0b"]),
+    ("nvarchar(max)", ["x" * 4001, "", "株" * 5000, "🚀" * 9000]),
+    ("varchar(10)", ["0123456789", "äöüß€", ""]),
+    ("varchar(max)", ["x" * 9000]),
+    ("nchar(3)", ["abc", "äöü"]),
+    ("date", [date(1, 1, 1), date(9999, 12, 31)]),
+    ("datetime2(6)", [MOMENT, datetime.min, datetime.max]),
+    ("datetime2", [MOMENT]),
+    ("datetime2(3)", [MOMENT.replace(microsecond=999000)]),
+    ("datetime2(0)", [MOMENT.replace(microsecond=0)]),
+    ("datetime", [datetime(1753, 1, 1), datetime(2024, 2, 29, 23, 59, 59, 997000)]),
+    ("smalldatetime", [datetime(1900, 1, 1), datetime(2079, 6, 6, 23, 59)]),
+    ("datetimeoffset(6)", [ZONED, datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)]),
+    ("time(6)", [time(23, 59, 59, 999999), time.min]),
+    ("time(0)", [time(23, 59, 59)]),
+    ("uniqueidentifier", [uuid.UUID(int=0), uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")]),
+    ("varbinary(4)", [b"", b"\0\xff\0\xff"]),
+    ("varbinary(max)", [b"\0" * 9000, b""]),
+]
+
+
+@pytest.mark.parametrize(("declared", "values"), TYPES, ids=[declared for declared, _ in TYPES])
+@pytest.mark.parametrize("arrow", [False, True], ids=["rows", "arrow"])
+def test_every_type_keeps_its_extremes_with_null_first(
+    lab: SqlserverLab, declared: str, values: list[Any], arrow: bool
+) -> None:
+    lab.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {declared} NULL)")
+    expected = [None, *values, None]
+    rows: Any = [{"id": number, "v": value} for number, value in enumerate(expected)]
+    if arrow:
+        with SqlserverSink(lab.url, table="t") as sink:
+            types = [(name, kind) for name, kind, *_ in sink.columns()]
+        rows = pa.Table.from_pylist(rows, schema=pa.schema(types))
+    assert written(lab, rows) == []
+    found = column(lab)
+    if declared == "uniqueidentifier":
+        found = [value and uuid.UUID(str(value)) for value in found]
+    assert found == expected
+    assert list(map(type, found)) == list(map(type, expected))
+
+
+BAD: list[tuple[str, object, object, str]] = [
+    ("tinyint", 1, 256, "22003"),
+    ("int", 1, 2**31, "22003"),
+    ("bigint", 1, "12x", "22018"),
+    ("int", 1, 1.5, "22018"),
+    ("bit", 1, 2, "22018"),
+    ("decimal(5, 2)", "9.99", Decimal("1.001"), "22003"),
+    ("decimal(5, 2)", "9.99", Decimal(1000), "22003"),
+    ("decimal(5, 2)", "9.99", Decimal("NaN"), "22003"),
+    ("smallmoney", 1, Decimal("214748.3648"), "22003"),
+    ("float", 1, float("nan"), "22003"),
+    ("float", 1, 2**53 + 1, "22003"),
+    ("real", 1, 1e39, "22018"),
+    ("nvarchar(3)", "abc", "abcd", "22001"),
+    ("nvarchar(3)", "🚀x", "🚀🚀", "22001"),
+    ("nvarchar(max)", "", "\ud800", "22018"),
+    ("nvarchar(max)", "", b"bytes", "22018"),
+    ("varchar(9)", "ä€", "株", "22018"),
+    ("varbinary(2)", b"ab", b"abc", "22001"),
+    ("date", datetime(2024, 1, 1), datetime(2024, 1, 1, 1), "22008"),
+    ("date", "2024-02-29", "2024-02-30", "22018"),
+    ("datetime2(3)", "2024-01-31T10:00:00.123", MOMENT, "22008"),
+    ("datetime2", MOMENT, ZONED, "22008"),
+    ("datetime", datetime(2024, 1, 1), datetime(1752, 12, 31), "22007"),
+    ("datetime", datetime(2024, 1, 1, 0, 0, 0, 3000), datetime(2024, 1, 1, 0, 0, 0, 1000), "22008"),
+    ("smalldatetime", datetime(2024, 1, 1), datetime(2024, 1, 1, 0, 0, 1), "22008"),
+    ("time(3)", "10:00:00.123", time(1, 2, 3, 4), "22008"),
+    ("uniqueidentifier", str(uuid.UUID(int=1)), "no", "22018"),
+    ("int NOT NULL", 1, None, "23502"),
+]
+
+
+@pytest.mark.parametrize(("declared", "good", "bad", "code"), BAD, ids=[f"{d} {v!r}" for d, _, v, _ in BAD])
+def test_a_value_that_would_be_changed_is_refused_by_row_and_the_others_are_written(
+    lab: SqlserverLab, declared: str, good: object, bad: object, code: str
+) -> None:
+    lab.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {declared})")
+    refused = written(lab, [{"id": 1, "v": good}, {"id": 2, "v": bad}, {"id": 3, "v": good}])
+    assert [(index, found) for index, found, _ in refused] == [(1, code)]
+    assert "column v" in refused[0][2]
+    assert [row[0] for row in lab.query("SELECT id FROM t ORDER BY id")] == [1, 3]
+
+
+def test_arrow_values_that_would_be_changed_are_refused_by_row(lab: SqlserverLab) -> None:
+    lab.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a nvarchar(3), b float, c datetime2(6), d varchar(5),"
+        " e int NOT NULL)"
+    )
+    ok: dict[str, Any] = {"a": "abc", "b": 1.0, "c": MOMENT, "d": "ä€", "e": 1}
+    bad = [{"a": "abcd"}, {"b": float("inf")}, {}, {"d": "株"}, {"e": None}, {}]
+    schema = pa.schema({"id": pa.int32(), "a": pa.string(), "b": pa.float64(), "c": pa.timestamp("us"),
+                        "d": pa.string(), "e": pa.int32()})  # fmt: skip
+    rows = pa.Table.from_pylist([{"id": n, **ok, **more} for n, more in enumerate(bad)], schema=schema)
+    far = pa.array([None, None, 2**61, None, None, 0], pa.int64()).cast(pa.timestamp("us"))
+    refused = written(lab, rows.set_column(3, "c", far))
+    assert [index for index, _, _ in refused] == [0, 1, 2, 3, 4]
+    assert column(lab, "id") == [5]
+
+
+def test_other_arrow_types_than_the_columns_are_taken_value_by_value(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v decimal(9, 2))")
+    rows = pa.table({"id": pa.array([1, 2], pa.int64()), "v": pa.array(["1.50", "1.505"])})
+    assert [index for index, _, _ in written(lab, rows)] == [1]
+    assert column(lab) == [Decimal("1.50")]
+
+
+def test_text_and_python_types_are_read_as_the_column_has_them(lab: SqlserverLab) -> None:
+    lab.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY, price decimal(18, 4), at datetime2, note nvarchar(99), ok bit)"
+    )
+    row = {"id": "7", "price": "9.99", "at": "2024-01-31T09:30:00", "note": {"a": [1, "ü"]}, "ok": 1}
+    assert written(lab, [row, {**row, "id": 8, "price": 1.1, "note": 12, "at": date(2024, 1, 1)}]) == []
+    assert lab.query("SELECT price, note, ok FROM t ORDER BY id") == [
+        (Decimal("9.9900"), '{"a": [1, "ü"]}', True), (Decimal("1.1000"), "12", True),
+    ]  # fmt: skip
+
+
+def test_a_column_that_a_row_lacks_gets_its_default(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL DEFAULT 5)")
+    assert written(lab, [{"id": 1}, {"id": 2, "v": 6}, {"id": 3}]) == []
+    assert column(lab) == [5, 6, 5]
+
+
+def test_messages_are_cut_where_their_buffers_would_be_too_large(
+    lab: SqlserverLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUFFER_BYTES", 3_000)
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v nvarchar(max))")
+    texts = ["x" * (7 * number % 1_000) for number in range(50)]
+    assert written(lab, [{"id": number, "v": text} for number, text in enumerate(texts)]) == []
+    assert column(lab) == texts
+
+
+# --- keys and constraints ---
+
+
+def test_rows_whose_key_is_taken_are_returned_and_the_others_written_in_one_go(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int, CONSTRAINT one UNIQUE (v))")
+    lab.execute("INSERT INTO t VALUES (5, 5)")
+    rows = [{"id": number, "v": number} for number in (1, 5, 2, 2, 3)]
+    refused = written(lab, rows)
+    assert [(index, code) for index, code, _ in refused] == [(1, "23000"), (3, "23000")]
+    assert "duplicate key" in refused[0][2]
+    assert column(lab) == [1, 2, 3, 5]
+    assert [index for index, *_ in written(lab, [{"id": 6, "v": 1}, {"id": 7, "v": 7}])] == [0]
+
+
+def test_an_identity_column_is_filled_by_the_server_or_by_the_source(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int IDENTITY(1, 1) PRIMARY KEY, v int)")
+    with SqlserverSink(lab.url, table="t") as sink:
+        assert [(c[0], c[3]) for c in sink.columns()] == [("id", True), ("v", False)]
+        sink.begin()
+        assert sink.write([{"v": 1}, {"v": 2}]) == []
+        assert sink.write([{"id": 50, "v": 3}]) == []
+        assert sink.write([{"v": 4}]) == []
+        sink.commit()
+    assert lab.query("SELECT id, v FROM t ORDER BY v") == [(1, 1), (2, 2), (50, 3), (51, 4)]
+
+
+def test_an_upsert_of_an_identity_table_updates_and_inserts(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int IDENTITY(1, 1) PRIMARY KEY, v int)")
+    assert written(lab, [{"v": 1}, {"v": 2}]) == []
+    assert written(lab, [{"id": 2, "v": 20}, {"id": 9, "v": 90}, {"id": 9, "v": 91}], mode="upsert") == []
+    assert lab.query("SELECT id, v FROM t ORDER BY id") == [(1, 1), (2, 20), (9, 91)]
+
+
+def test_a_mode_whose_key_is_not_unique_is_refused(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
+    with (
+        SqlserverSink(lab.url, table="t", mode="upsert", key="v") as sink,
+        pytest.raises(LookupError, match=r"unique index on \(v\)"),
+    ):
+        sink.prepare(a_load())
+
+
+def test_replace_keeps_constraints_and_identity_values(lab: SqlserverLab) -> None:
+    lab.execute(
+        "CREATE TABLE t (id int IDENTITY(1, 1) PRIMARY KEY, v int NOT NULL DEFAULT 3 CHECK (v > 0),"
+        " w int UNIQUE)"
+    )
+    lab.execute("INSERT INTO t (v) VALUES (1)")
+    load = a_load()
+    with SqlserverSink(lab.url, table="t", mode="replace") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, 1))
+        assert sink.write([{"id": 7, "v": 1, "w": 1}, {"id": 8, "v": 2, "w": 2}]) == []
+        with pytest.raises(ServerError):
+            sink.write([{"id": 9, "v": -1}])
+        with pytest.raises(ServerError):
+            sink.write([{"id": 9, "w": 1}])
+        sink.commit()
+        assert column(lab) == [1]
+        sink.finish(load)
+    assert lab.query("SELECT id, v FROM t ORDER BY id") == [(7, 1), (8, 2)]
+    assert lab.query("SELECT name FROM sys.tables WHERE name LIKE '%replace%'") == []
+
+
+# --- a doomed transaction ---
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_rows_that_doom_the_transaction_are_found_and_the_others_written_once(
+    lab: SqlserverLab, size: int
+) -> None:
+    lab.make_items()
+    load = a_load()
+    with SqlserverSink(lab.url, table="items") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, size + 3))
+        sink._run("SET XACT_ABORT ON")  # as in a trigger: every error ends the transaction
+        before = [{"item_id": number, "name": "before", "amount": 1} for number in range(3)]
+        assert sink.write(before) == []
+        rows = [{"item_id": 10 + number, "name": "x", "amount": 1} for number in range(size)]
+        rows[size // 2]["amount"] = -1
+        rows[-1]["amount"] = -1
+        refused = sink.write(rows)
+        assert [index for index, _, _ in refused] == sorted({size // 2, size - 1})
+        assert not sink.doomed
+        assert sink.write([{"item_id": 5, "name": "after", "amount": 1}]) == []
+        sink.commit()
+        assert sink.receipts("load") == [([[0, 0, size + 3]], size + 4, [])]
+    bad = {10 + size // 2, 9 + size}
+    expected = [0, 1, 2, 5, *(10 + number for number in range(size) if 10 + number not in bad)]
+    assert sorted(row["item_id"] for row in lab.rows("items")) == expected
+
+
+# --- errors ---
+
+VERDICTS = [
+    (1205, "40001", "retry"), (1222, "HYT00", "retry"), (3960, "42000", "retry"), (628, "42000", "retry"),
+    (40501, "42000", "overload"), (49918, "42000", "overload"), (49919, "42000", "overload"),
+    (49920, "42000", "overload"), (10928, "42000", "overload"), (10929, "42000", "overload"),
+    (17809, "08001", "overload"), (701, "42000", "overload"), (40197, "HY000", "in_doubt"),
+    (40613, "HY000", "in_doubt"), (1105, "42000", "fatal"), (9002, "42000", "fatal"), (3906, "42000", "fatal"),
+    (6005, "HY000", "in_doubt"), (6006, "HY000", "in_doubt"), (596, "HY000", "in_doubt"),
+    (18456, "28000", "fatal"), (4060, "42000", "fatal"), (208, "42S02", "fatal"), (207, "42S22", "fatal"),
+    (229, "42000", "fatal"), (262, "42000", "fatal"), (547, "23000", "reject"), (2627, "23000", "reject"),
+    (2601, "23000", "reject"), (515, "23000", "reject"), (2628, "22001", "reject"), (8152, "22001", "reject"),
+    (245, "22018", "reject"), (8114, "42000", "reject"), (8115, "22003", "reject"), (241, "22007", "reject"),
+    (242, "22007", "reject"), (3609, "42000", "reject"), (50001, "42000", "reject"), (102, "42000", "fatal"),
+    (0, "08S01", "in_doubt"), (0, "22003", "reject"), (0, "40001", "retry"), (0, "HY000", "fatal"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "state", "verdict"), VERDICTS)
+def test_errors_are_classified_by_number_else_by_sqlstate(number: int, state: str, verdict: str) -> None:
+    assert SqlserverSink(URL).classify(ServerError(state, number, "text")) == verdict
+
+
+def test_what_fails_while_connecting_was_not_applied() -> None:
+    assert SqlserverSink(URL).classify(ConnectError("HYT00", 0, "Login timeout expired")) == "retry"
+    assert SqlserverSink(URL).classify(ConnectError("28000", 18456, "Login failed")) == "fatal"
+
+
+def test_the_number_is_read_where_the_driver_puts_it_not_from_quoted_data() -> None:
+    hostile = "The duplicate key value is ( (1205) (SQLExecute); [40001] x)."
+    text = (
+        f"[23000] [Microsoft][ODBC Driver 18 for SQL Server][SQL Server]{hostile} (2627) (SQLExecute); "
+        "[23000] [Microsoft]The statement has been terminated. (3621)"
+    )
+    error = module._said(Exception("23000", text))
+    assert (error.sqlstate, error.number, str(error)) == ("23000", 2627, hostile)
+
+
+# --- the rest ---
+
+
+def test_doctor_names_version_and_table_and_missing_rights(lab: SqlserverLab) -> None:
+    lab.make_items()
+    with SqlserverSink(lab.url, table="items") as sink:
+        found = sink.doctor()
+    assert "SQL Server" in found[0]
+    assert found[1] == "table [dbo].[items] exists"
+    assert any("CREATE TABLE [dbo].[_adaptive_loads]" in line for line in found)
+
+
+def test_the_ledger_may_have_another_name_and_place_or_not_be(lab: SqlserverLab) -> None:
+    lab.make_items()
+    load = a_load()
+    with SqlserverSink(lab.url, table="items", ledger="dbo.my") as sink:
+        sink.prepare(load)
+        assert [row["load"] for row in sink.loads()] == ["load"]
+    assert lab.query("SELECT [load] FROM dbo.my_loads") == [("load",)]
+    with SqlserverSink(lab.url, table="items", ledger=None) as sink:
+        assert sink.prepare(load)
+        assert sink.loads() == sink.receipts("load") == []
+        sink.begin()
+        sink.write([{"item_id": 1, "name": "a", "amount": 1}])
+        sink.commit()
+        sink.finish(load)
+    assert len(lab.rows("items")) == 1
+
+
+ALONE = """
+import sys
+sys.path.insert(0, ".")
+for name in ("adaptive", "pyarrow", "numpy"):
+    sys.modules[name] = None
+from sqlserver import SqlserverSink
+with SqlserverSink(sys.argv[1], table="orders") as sink:
+    sink.begin(); sink.write([{"order_id": 1, "price": "9.99"}]); sink.commit()
+"""
+
+
+def test_the_file_alone_loads_rows_with_pyodbc_only(lab: SqlserverLab, tmp_path: Path) -> None:
+    lab.execute("CREATE TABLE orders (order_id int PRIMARY KEY, price decimal(9, 2))")
+    shutil.copy(str(module.__file__), tmp_path)
+    subprocess.run([sys.executable, "-I", "-c", ALONE, lab.url], cwd=tmp_path, check=True)
+    assert lab.query("SELECT * FROM orders") == [(1, Decimal("9.99"))]
+
+
+def test_the_file_alone_loads_arrow_tables(lab: SqlserverLab, tmp_path: Path) -> None:
+    shutil.copy(str(module.__file__), tmp_path)
+    code = """
+import sys
+sys.path.insert(0, "."); sys.modules["adaptive"] = None
+from sqlserver import SqlserverSink
+assert "pyarrow" not in sys.modules
+import pyarrow as pa
+with SqlserverSink(sys.argv[1], table="t") as sink:
+    load = {"load": "l", "fingerprint": "", "source": "", "mapping": "", "owner": "me", "splits": [0]}
+    rows = pa.table({"id": list(range(1000))})
+    sink.prepare(load, rows.schema); sink.begin(); sink.write_arrow(rows); sink.commit(); sink.finish(load)
+"""
+    subprocess.run([sys.executable, "-I", "-c", code, lab.url], cwd=tmp_path, check=True)
+    assert lab.query("SELECT SUM(id) FROM t") == [(499500,)]
+
+
+def test_closing_is_always_fine(lab: SqlserverLab) -> None:
+    sink = SqlserverSink(lab.url, table="t")
+    sink.rollback()
+    sink.close()
+    with closing(sink):
+        sink.open()
+        sink.open()
+    sink.close()
