@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from labs import KINDS, Lab, mongodb, open_lab, postgres
+from labs import KINDS, Lab, mongodb, open_lab, postgres, sqlserver
 
 pytest_plugins = ["labs.matrix"]
 
@@ -48,6 +48,15 @@ def mongo_server() -> Iterator[str]:
     with mongodb.server() as url:
         if url is None:
             pytest.skip(mongodb.ADVICE)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlserver_server() -> Iterator[str]:
+    """The URL of a SQL Server's login that may create databases, started for the session if need be."""
+    if reason := sqlserver.missing():
+        pytest.skip(reason)
+    with sqlserver.server() as url:
         yield url
 
 

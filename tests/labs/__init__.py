@@ -11,13 +11,16 @@ import pytest
 from adaptive.testing import Lab
 from labs.databases import PostgresLab, SqliteLab, postgres_lab
 from labs.mongodb import MongoLab, mongo_lab
+from labs.sqlserver import SqlserverLab, sqlserver_lab
 
-__all__ = ["KINDS", "Lab", "MongoLab", "PostgresLab", "SqliteLab", "mongo_lab", "open_lab", "postgres_lab"]
+__all__ = ["KINDS", "Lab", "MongoLab", "PostgresLab", "SqliteLab", "SqlserverLab", "mongo_lab", "open_lab",
+           "postgres_lab", "sqlserver_lab"]  # fmt: skip
 
 # By the name in the tests' ids; what the fixture `<kind>_server` gives → a lab with an empty database.
 SERVERS: dict[str, Callable[[str], AbstractContextManager[Lab]]] = {
     "postgres": postgres_lab,
     "mongo": mongo_lab,
+    "sqlserver": sqlserver_lab,
 }
 KINDS = ["sqlite", *SERVERS]
 
