@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from labs.tds.types import BYTES, INTEGERS, SCALED, TEXTS, Type
+from labs.tds.types import BYTES, FIXED, INTEGERS, MONEY, SCALED, SIZED, TEXTS, Type
 
 # Temporary tables have a catalogue of their own, with # before its names, in the session's temporary database.
 TABLES = """
@@ -50,6 +50,7 @@ class Column(NamedTuple):
     type: Type
     nullable: bool = True
     identity: bool = False
+    seed: int = 1
     collation: str | None = None
     default: str | None = None
     default_name: str | None = None
@@ -61,8 +62,10 @@ class Column(NamedTuple):
         if kind in TEXTS or kind == "uniqueidentifier":
             # RTRIM compares bytes and ignores trailing spaces, as binary collations do.
             collate = "COLLATE RTRIM" if "_BIN" in (self.collation or "").upper() else "COLLATE sql_text"
-        elif kind in ("decimal", "datetimeoffset"):
-            collate = f"COLLATE sql_{kind}"
+        elif kind == "decimal" or kind in MONEY:
+            collate = "COLLATE sql_decimal"
+        elif kind == "datetimeoffset":
+            collate = "COLLATE sql_datetimeoffset"
         affinity = "INT" if kind in INTEGERS else "BLOB" if kind in BYTES else "TEXT"
         affinity = "REAL" if kind in ("real", "float") else affinity
         return f"{quote(self.name)} {affinity} {collate} {'' if self.nullable else 'NOT NULL'}"
@@ -126,8 +129,7 @@ def install(db: sqlite3.Connection) -> None:
     """Make the catalogue of a new database."""
     db.executescript(TABLES.format(p="", temp="") + VIEWS)
     db.execute('INSERT INTO "sys.objects" (object_id, name, type) VALUES (?, ?, ?)', [FIRST_OBJECT, "-", "-"])
-    names = [*"bit tinyint smallint int bigint real float date datetime uniqueidentifier".split(),
-             *"varchar char nvarchar nchar varbinary binary".split(), "time", "datetime2", "datetimeoffset"]  # fmt: skip
+    names = [*FIXED, *(name for name in SIZED if name not in ("ntext", "text", "image")), *SCALED]
     kinds = [Type(name, 1) for name in names] + [Type("decimal", 0, 38)]
     rows = [(kind.name, kind.id, kind.id, kind.max_length, 0) for kind in kinds]
     rows += [("numeric", 108, 108, 17, 0), ("sysname", 231, 256, 256, 0), ("timestamp", 189, 189, 8, 0)]
@@ -180,12 +182,6 @@ class Catalogue:
         assert table
         return table
 
-    def foreign_key(self, table: Table, *, referenced: bool) -> str:
-        """Return the name of a foreign key of a table, or of one that refers to it."""
-        side = "other_object_id" if referenced else "parent_object_id"
-        query = f'SELECT name FROM "sys.objects" WHERE type = \'F\' AND {side} = ?'
-        return str(self._db.execute(query, [table.id]).fetchone()[0])
-
     def _read(self, schema: str, name: str) -> Table | None:
         if schema.lower() in ("sys", "information_schema"):
             return self._system(name.lower())
@@ -193,14 +189,14 @@ class Catalogue:
             return None
         p = "#" if name.startswith("#") else ""
         rows = self._db.execute(
-            f'SELECT c.name, c.system_type_id, c.size, c.precision, c.scale, c.is_nullable, c.is_identity, '
+            f'SELECT c.name, c.system_type_id, c.size, c.precision, c.scale, c.is_nullable, c.is_identity, c.seed, '
             f'c.collation_name, d.definition, d.name, c.is_computed FROM "{p}sys.columns" c '
             f'LEFT JOIN "{p}sys.objects" d ON d.object_id = c.default_object_id '
             "WHERE c.object_id = ? ORDER BY c.column_id", [number],
         )  # fmt: skip
         names = dict(self._db.execute('SELECT system_type_id, name FROM "sys.types" WHERE name <> \'sysname\''))
         columns = tuple(
-            Column(row[0], _type(names[row[1]], *row[2:5]), bool(row[5]), bool(row[6]), *row[7:10], bool(row[10]))
+            Column(row[0], _type(names[row[1]], *row[2:5]), bool(row[5]), bool(row[6]), *row[7:])
             for row in rows
         )
         return Table(number, schema, name, columns, self._indexes(p, number))
@@ -251,11 +247,11 @@ class Catalogue:
             kind = column.type
             self._db.execute(
                 f'INSERT INTO "{p}sys.columns" (object_id, name, column_id, system_type_id, user_type_id, max_length, '
-                "precision, scale, collation_name, is_nullable, is_identity, default_object_id, size, is_computed) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "precision, scale, collation_name, is_nullable, is_identity, default_object_id, size, is_computed, seed) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [number, column.name, position, kind.id, kind.id, kind.max_length, kind.digits, kind.scale,
                  column.collation or ("SQL_Latin1_General_CP1_CI_AS" if kind.name in TEXTS else None),
-                 column.nullable, column.identity, default, kind.size, column.computed],
+                 column.nullable, column.identity, default, kind.size, column.computed, column.seed],
             )  # fmt: skip
         table = Table(number, schema, name, tuple(columns))
         inner = ", ".join([*(column.sqlite() for column in columns), *constraints])
@@ -264,7 +260,7 @@ class Catalogue:
 
     def add_index(self, table: Table, index: Index) -> None:
         """Make an index."""
-        p, number = "#" if table.id < 0 else "", len(table.indexes) + 1
+        p, number = "#" if table.id < 0 else "", 1 if index.kind == "PK" else len(table.indexes) + 2
         self._db.execute(f"CREATE {'UNIQUE' if index.unique else ''} INDEX {p and 'temp.'}"
                          f"{quote(f'{table.path}|{index.name}')} ON {table.sqlite} "
                          f"({', '.join(self._term(table, name) for name in index.columns)}) {index.filter or ''}")  # fmt: skip
@@ -317,6 +313,13 @@ class Catalogue:
         """Give a table another name."""
         self._db.execute(f"ALTER TABLE {table.sqlite} RENAME TO {stored(table.schema, name)}")
         self._db.execute('UPDATE "sys.objects" SET name = ? WHERE object_id = ?', [name, table.id])
+
+
+def foreign_key(db: sqlite3.Connection, table: Table, *, referenced: bool) -> str:
+    """Return the name of a foreign key of a table, or of one that refers to it."""
+    side = "other_object_id" if referenced else "parent_object_id"
+    found = db.execute(f'SELECT name FROM "sys.objects" WHERE type = \'F\' AND {side} = ?', [table.id]).fetchone()
+    return str(found[0])
 
 
 def _type(name: str, size: int, precision: int, scale: int) -> Type:

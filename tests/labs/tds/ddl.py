@@ -103,7 +103,8 @@ class _Constraints:
             parent = self.session.translator().table(_referenced(reference)[0])
             catalogue.add_object(self.schema, name, "F", table.id, other_object_id=parent.id,
                                  delete_referential_action=int("CASCADE" in _action(reference)))  # fmt: skip
-        for index in self.indexes:
+        # SQLite looks at the newest index first, SQL Server at the primary key.
+        for index in sorted(self.indexes, key=lambda index: index.kind == "PK"):
             found = catalogue.table(self.schema, self.name)
             assert found
             catalogue.add_index(found, index)
@@ -140,7 +141,8 @@ def _column(part: exp.ColumnDef, constraints: _Constraints) -> Column:
         if isinstance(node, exp.NotNullColumnConstraint):
             column = column._replace(nullable=bool(node.args.get("allow_null")))
         elif isinstance(node, exp.GeneratedAsIdentityColumnConstraint):
-            column = column._replace(identity=True, nullable=False)
+            seed = node.args.get("start")
+            column = column._replace(identity=True, nullable=False, seed=int(seed.to_py()) if seed else 1)
         elif isinstance(node, exp.CollateColumnConstraint):
             column = column._replace(collation=node.this.name)
         elif isinstance(node, exp.DefaultColumnConstraint):

@@ -102,7 +102,8 @@ class Session:
         if number not in counters:
             table = self.catalogue.by_id(number)
             column = next(column for column in table.columns if column.identity)
-            counters[number] = self._db.execute(f"SELECT max({quote(column.name)}) FROM {table.sqlite}").fetchone()[0] or 0
+            (last,) = self._db.execute(f"SELECT max({quote(column.name)}) FROM {table.sqlite}").fetchone()
+            counters[number] = column.seed - 1 if last is None else last
         counters[number] += 1
         return counters[number]
 
@@ -362,7 +363,7 @@ class Session:
     ) -> SqlError:
         raised, self.raised = self.raised, None
         found = raised if isinstance(raised, SqlError) else error
-        return sql_error(found, plan, text, self.database, self.catalogue, values)
+        return sql_error(found, plan, text, self.database, self._db, self._bound(plan), values)
 
     # --- transactions ---
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlglot
 from sqlglot import ErrorLevel, exp
+from sqlglot.dialects.tsql import TSQL
 from sqlglot.errors import SqlglotError
 from sqlglot.generators.sqlite import SQLiteGenerator
+from sqlglot.tokens import TokenType
 
 from labs.tds.catalogue import Catalogue, Column, Table
 from labs.tds.errors import SqlError, unknown
@@ -19,10 +20,12 @@ from labs.tds.values import type_from_text
 
 Kinds = Sequence[tuple[str, Type | None]]  # columns of something that can be selected from
 
-HINT = "HOLDLOCK|UPDLOCK|TABLOCKX?|XLOCK|ROWLOCK|PAGLOCK|NOLOCK|READPAST|REPEATABLEREAD|READCOMMITTED|SERIALIZABLE"
-HINTS = re.compile(rf"\bWITH\s*\(\s*(?:{HINT})(?:\s*,?\s*(?:{HINT}))*\s*\)", re.IGNORECASE)
-CLUSTERED = re.compile(r"\b(?:NON)?CLUSTERED\b", re.IGNORECASE)
-LOCKING = re.compile(r"UPDLOCK|XLOCK|TABLOCKX|HOLDLOCK|REPEATABLEREAD|SERIALIZABLE", re.IGNORECASE)
+HINTS = {"HOLDLOCK", "UPDLOCK", "TABLOCK", "TABLOCKX", "XLOCK", "ROWLOCK", "PAGLOCK", "NOLOCK", "READPAST",
+         "REPEATABLEREAD", "READCOMMITTED", "SERIALIZABLE", "KEEPIDENTITY"}  # fmt: skip
+LOCKING = {"UPDLOCK", "XLOCK", "TABLOCKX", "HOLDLOCK", "REPEATABLEREAD", "SERIALIZABLE"}
+# What sqlglot does not tell apart or does not know.
+NAMES = {TokenType.STRING, TokenType.NATIONAL_STRING, TokenType.IDENTIFIER}
+REPLACED = {"CLUSTERED": "", "NONCLUSTERED": "", "REAL": "float(24)", "PERSISTED": ""}
 RENAMED: dict[type[exp.Expression], str] = {
     exp.ObjectId: "object_id", exp.CurrentSchema: "schema_name", exp.CurrentTimestamp: "getdate",
     exp.CurrentUser: "suser_sname", exp.Length: "len", exp.Uuid: "newid",
@@ -34,7 +37,7 @@ class Plan(NamedTuple):
     """A statement for SQLite: `names` are its parameters in order, `columns` those of its result.
 
     `rows` holds, for an INSERT of nothing but parameters, the column of each of them; `reads` the tables
-    that are looked at; `targets` the variables of SELECT @name = …; `locks` says that others have to wait.
+    that are looked at; `targets` the variables of SELECT @name = …; `source` what an INSERT … SELECT inserts; `locks` says that others have to wait.
     """
 
     verb: str
@@ -45,6 +48,7 @@ class Plan(NamedTuple):
     rows: tuple[Column, ...] = ()
     reads: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    source: str = ""
     locks: bool = False
 
 
@@ -64,10 +68,30 @@ def name_of(node: exp.Expression | None) -> str:
     return ("#" if node.args.get("temporary") else "") + node.name
 
 
+def plain(text: str) -> tuple[str, set[str]]:
+    """Return a statement without its hints, and those; words are replaced that sqlglot takes amiss."""
+    tokens, pieces, hints, at, end = TSQL().tokenize(text), [], set(), 0, 0
+    words = ["" if token.token_type in NAMES else token.text.upper() for token in tokens] + [""] * 3
+    while at < len(tokens):
+        token, word, skip = tokens[at], words[at], 1
+        piece = REPLACED.get(word)
+        if word == "WITH" and words[at + 1] == "(" and words[at + 2] in HINTS:
+            skip = words.index(")", at) - at + 1
+            hints.update(HINTS.intersection(words[at : at + skip]))
+            piece = ""
+        elif word == "IDENTITY" and words[at + 1] != "(":
+            piece = "IDENTITY(1, 1)"
+        if piece is not None:
+            pieces += [text[end : token.start], piece]
+            end = tokens[at + skip - 1].end + 1
+        at += skip
+    return "".join([*pieces, text[end:]]), hints
+
+
 def read(text: str) -> exp.Expression:
     """Parse one statement. Raises SqlError 102."""
     try:
-        return sqlglot.parse_one(CLUSTERED.sub("", HINTS.sub("", text)), read="tsql")
+        return sqlglot.parse_one(plain(text)[0], read="tsql")
     except SqlglotError as error:
         raise SqlError(102, f"Incorrect syntax: {error} in: {text}"[:1500], severity=15) from None
 
@@ -111,7 +135,7 @@ class Translator:
             plan = self._select(tree)
         else:
             raise unknown(text)
-        locks = plan.verb != "SELECT" or any(LOCKING.search(hint) for hint in HINTS.findall(text))
+        locks = plan.verb != "SELECT" or not LOCKING.isdisjoint(plain(text)[1])
         return plan._replace(names=tuple(self._names), locks=locks, reads=tuple(sorted(self._reads)))
 
     def expression(self, text: str) -> Plan:
@@ -159,9 +183,9 @@ class Translator:
         values = [_converted(term, kind, column) for term, (_, kind), column in zip(terms, kinds, columns, strict=True)]
         filled, extra = self._filled(table, columns)
         into = ", ".join(f"`{column.name}`" for column in [*columns, *filled])
-        sql = (f"INSERT INTO {table.sqlite} ({into}) WITH src ({', '.join(names)}) AS ({inner}) "
-               f"SELECT {', '.join([*values, *extra])} FROM src")  # fmt: skip
-        return Plan("INSERT", sql, (), table=table)
+        listed = [f"{value} AS `{column.name}`" for value, column in zip([*values, *extra], [*columns, *filled], strict=True)]
+        selected = f"WITH src ({', '.join(names)}) AS ({inner}) SELECT {', '.join(listed)} FROM src"
+        return Plan("INSERT", f"INSERT INTO {table.sqlite} ({into}) {selected}", (), table=table, source=selected)
 
     def _insert_values(self, table: Table, columns: Sequence[Column], source: exp.Values) -> Plan:
         rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in source.expressions]

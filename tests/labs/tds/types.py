@@ -22,11 +22,16 @@ COLLATION = bytes.fromhex("09 04 d0 00 34")  # SQL_Latin1_General_CP1_CI_AS
 FIXED = {
     "tinyint": (48, 1, 3), "smallint": (52, 2, 5), "int": (56, 4, 10), "bigint": (127, 8, 19),
     "bit": (104, 1, 1), "real": (59, 4, 24), "float": (62, 8, 53), "date": (40, 3, 10),
-    "datetime": (61, 8, 23), "uniqueidentifier": (36, 16, 0),
+    "datetime": (61, 8, 23), "smalldatetime": (58, 4, 16), "money": (60, 8, 19), "smallmoney": (122, 4, 10),
+    "uniqueidentifier": (36, 16, 0),
 }  # fmt: skip
 SIZED = {"varchar": 167, "char": 175, "nvarchar": 231, "nchar": 239, "varbinary": 165, "binary": 173,
          "ntext": 99, "text": 35, "image": 34}  # fmt: skip
 SCALED = {"time": 41, "datetime2": 42, "datetimeoffset": 43}
+# By the code of a type that takes NULL; its size in bytes says which of them it is.
+NULLABLE = {0x26: ("tinyint", "smallint", "int", "bigint"), 0x6D: ("real", "float"), 0x68: ("bit",),
+            0x6F: ("smalldatetime", "datetime"), 0x6E: ("smallmoney", "money"), 0x24: ("uniqueidentifier",)}  # fmt: skip
+MONEY = {"money", "smallmoney"}
 INTEGERS = {"bit", "tinyint", "smallint", "int", "bigint"}
 TEXTS = {"varchar", "char", "nvarchar", "nchar", "ntext", "text"}
 BYTES = {"varbinary", "binary", "image"}
@@ -95,12 +100,10 @@ def type_of(value: Any) -> Type:
 def type_info(kind: Type) -> bytes:
     """Return TYPE_INFO."""
     name = kind.name
-    if name in ("bit", "uniqueidentifier", "datetime"):
-        return bytes([{"bit": 0x68, "uniqueidentifier": 0x24, "datetime": 0x6F}[name], FIXED[name][1]])
     if name == "date":
         return b"\x28"
-    if name in INTEGERS or name in ("real", "float"):
-        return bytes([0x26 if name in INTEGERS else 0x6D, FIXED[name][1]])
+    if name in FIXED:
+        return bytes([next(code for code, names in NULLABLE.items() if name in names), FIXED[name][1]])
     if name == "decimal":
         return bytes([0x6C, _numeric_width(kind.precision), kind.precision, kind.scale])
     if name in SCALED:
@@ -112,11 +115,8 @@ def type_info(kind: Type) -> bytes:
 def read_type(message: bytes, at: int) -> tuple[Type, int]:
     """Read TYPE_INFO; return the type and the next position."""
     code, size = message[at], message[at + 1]
-    if code in (0x26, 0x6D, 0x6F):
-        names = {0x26: ("tinyint", "smallint", "int", "bigint"), 0x6D: ("real", "float"), 0x6F: ("datetime",)}
-        return next(Type(name) for name in names[code] if FIXED[name][1] == size), at + 2
-    if code in (0x68, 0x24):
-        return Type("bit" if code == 0x68 else "uniqueidentifier"), at + 2
+    if code in NULLABLE:
+        return next(Type(name) for name in NULLABLE[code] if FIXED[name][1] == size), at + 2
     if code == 0x28:
         return Type("date"), at + 1
     if code in (0x6A, 0x6C):
@@ -154,7 +154,9 @@ def decoder(kind: Type) -> Decoder:
     elif name == "decimal":
         decode = _decode_numeric(kind.scale)
     elif name == "uniqueidentifier":
-        decode = lambda raw: _guid(raw)  # noqa: E731
+        decode = _guid
+    elif name in MONEY:
+        decode = _decode_money
     else:
         decode = _decode_moment(kind)
     return _tiny(decode)
@@ -219,6 +221,21 @@ def _decode_numeric(scale: int) -> Callable[[bytes], str]:
     return decode
 
 
+def _decode_money(raw: bytes) -> str:
+    """Four decimals; the eight bytes of money have their higher half first."""
+    number = int.from_bytes(raw[4:] + raw[:4] if len(raw) == 8 else raw, "little", signed=True)
+    digits = str(abs(number)).rjust(5, "0")
+    return f"{'-' if number < 0 else ''}{digits[:-4]}.{digits[-4:]}"
+
+
+def _encode_money(width: int) -> Encoder:
+    def encode(value: Any) -> bytes:
+        raw = int(str(value).replace(".", "")).to_bytes(width, "little", signed=True)
+        return raw[4:] + raw[:4] if width == 8 else raw
+
+    return encode
+
+
 def _guid(raw: bytes) -> str:
     a, b, c = struct.unpack_from("<IHH", raw)
     return f"{a:08X}-{b:04X}-{c:04X}-{raw[8:10].hex().upper()}-{raw[10:].hex().upper()}"
@@ -243,7 +260,7 @@ def _decode_moment(kind: Type) -> Callable[[bytes], str]:
         return lambda raw: _clock(raw, scale)
     if kind.name == "datetime2":
         return lambda raw: f"{_day(raw[width:])} {_clock(raw[:width], scale)}"
-    if kind.name == "datetime":
+    if kind.name in ("datetime", "smalldatetime"):
         return _datetime
 
     def decode(raw: bytes) -> str:
@@ -255,8 +272,8 @@ def _decode_moment(kind: Type) -> Callable[[bytes], str]:
 
 
 def _datetime(raw: bytes) -> str:
-    days, ticks = struct.unpack("<iI", raw)
-    milliseconds = round(ticks * 10 / 3)
+    days, ticks = struct.unpack("<iI" if len(raw) == 8 else "<HH", raw)
+    milliseconds = round(ticks * 10 / 3) if len(raw) == 8 else ticks * 60_000
     day = date.fromordinal(days + date(1900, 1, 1).toordinal())
     return f"{day.isoformat()} {_clock(milliseconds.to_bytes(4, 'little'), 3)}"
 
@@ -283,6 +300,8 @@ def encoder(kind: Type) -> Encoder:
         return _write_tiny(_encode_numeric(kind))
     if name == "uniqueidentifier":
         return _write_tiny(_encode_guid)
+    if name in MONEY:
+        return _write_tiny(_encode_money(FIXED[name][1]))
     return _write_tiny(_encode_moment(kind))
 
 
@@ -349,6 +368,8 @@ def _encode_moment(kind: Type) -> Encoder:
         return lambda value: _encode_clock(value[11:], scale) + _encode_day(value[:10])
     if kind.name == "datetime":
         return _encode_datetime
+    if kind.name == "smalldatetime":
+        return _encode_smalldatetime
 
     def encode(value: str) -> bytes:
         minutes = int(value[28:30]) * 60 + int(value[31:33])
@@ -362,6 +383,11 @@ def _encode_datetime(value: str) -> bytes:
     days = date.fromisoformat(value[:10]).toordinal() - date(1900, 1, 1).toordinal()
     milliseconds = int.from_bytes(_encode_clock(value[11:], 3), "little")
     return struct.pack("<iI", days, round(milliseconds * 3 / 10))
+
+
+def _encode_smalldatetime(value: str) -> bytes:
+    days = date.fromisoformat(value[:10]).toordinal() - date(1900, 1, 1).toordinal()
+    return struct.pack("<HH", days, int(value[11:13]) * 60 + int(value[14:16]))
 
 
 def _numeric_width(precision: int) -> int:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from labs.tds.errors import SqlError
-from labs.tds.types import BYTES, FIXED, INTEGERS, SCALED, TEXTS, Type, type_of
+from labs.tds.types import BYTES, FIXED, INTEGERS, MONEY, SCALED, TEXTS, Type, type_of
 
 Convert = Callable[[Any], Any]
 
@@ -24,6 +24,9 @@ DATE = r"(?P<day>\d{4}-\d\d-\d\d|\d{8})"
 TIME = r"(?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,7})?)?)"
 MOMENT = re.compile(rf"\s*(?:{DATE}(?:[T ]{TIME})?|(?:(?P<alone>){TIME.replace('time', 'only')}))"
                     r"\s*(?P<offset>Z|[+-]\d\d:\d\d)?\s*")  # fmt: skip
+# In how many seconds they count, first and last day.
+OLD = {"datetime": (Decimal(1) / 300, date(1753, 1, 1), date(9999, 12, 31)),
+       "smalldatetime": (Decimal(60), date(1900, 1, 1), date(2079, 6, 6))}  # fmt: skip
 ALIASES = {"numeric": "decimal", "dec": "decimal", "integer": "int", "doubleprecision": "float"}
 EXACT = Context(prec=77, rounding=ROUND_HALF_UP)
 NUMERIC = "numeric"  # what the server calls decimal in its texts
@@ -49,6 +52,8 @@ def convert(value: Any, source: Type, target: Type, *, cut: bool = False) -> Any
         return _integer(value, source, name)
     if name in ("real", "float"):
         return _float(value, source, name)
+    if name in MONEY:
+        return _money(value, source, target)
     if name == "decimal":
         return _decimal(value, source, target)
     if name in TEXTS:
@@ -116,6 +121,14 @@ def _decimal(value: Any, source: Type, target: Type) -> str:
     return format(abs(number) if not number else number, "f")
 
 
+def _money(value: Any, source: Type, target: Type) -> str:
+    text = _decimal(value, source, Type("decimal", 0, 38, 4))
+    low, high = RANGES["bigint" if target.name == "money" else "int"]
+    if not low <= int(text.replace(".", "")) <= high:
+        raise SqlError(8115, source=source.name, type=target.name)
+    return text
+
+
 def _text(value: Any, source: Type, target: Type, cut: bool) -> str:
     text = _words(value, source)
     if target.name in ("varchar", "char"):
@@ -132,8 +145,8 @@ def _words(value: Any, source: Type) -> str:
     if source.name == "datetimeoffset":
         moment = datetime.fromisoformat(value[:26] + "+00:00")
         return _local(moment, value).isoformat(sep=" ")
-    if source.name in ("time", "datetime2", "datetime"):
-        scale = source.scale if source.name != "datetime" else 3
+    if source.name in ("time", "datetime2", *OLD):
+        scale = {"datetime": 3, "smalldatetime": 0}.get(source.name, source.scale)
         return str(value)[: len(value) - 7 + scale].rstrip(".")
     if isinstance(value, bytes):
         return value.decode("cp1252", "replace")
@@ -159,14 +172,29 @@ def _moment(value: Any, source: Type, target: Type) -> str:
     if source.name in INTEGERS or source.name in ("decimal", "float", "real") or isinstance(value, bytes):
         raise SqlError(206, f"Operand type clash: {source.name} is incompatible with {target.name}")
     day, clock, offset = _taken_apart(value, source)
-    scale = 3 if target.name == "datetime" else target.scale
-    if target.name != "date" and clock[9 + scale :].strip("0"):
-        day, clock = _rounded(day, clock, scale)
+    if target.name in OLD:
+        return _old(day, clock, source, target.name)
+    if target.name != "date" and clock[9 + target.scale :].strip("0"):
+        day, clock = _rounded(day, clock, target.scale)
     if target.name == "date":
         return day
     if target.name == "time":
         return clock
     return f"{day} {clock}" if target.name != "datetimeoffset" else _with_offset(day, clock, offset)
+
+
+def _old(day: str, clock: str, source: Type, name: str) -> str:
+    """datetime counts in 1/300 s, smalldatetime in minutes; both know fewer years."""
+    step, *limits = OLD[name]
+    seconds = (datetime.fromisoformat(f"{day} {clock[:8]}") - datetime(1900, 1, 1)).total_seconds()
+    steps = math.floor((Decimal(int(seconds)) + Decimal(f"0.{clock[9:]}")) / step + Decimal("0.5"))
+    seconds, rest = divmod(steps * step, 1)
+    moment = datetime(1900, 1, 1) + timedelta(seconds=int(seconds))
+    if not limits[0] <= moment.date() <= limits[1]:
+        raise SqlError(242, f"The conversion of a {source.name} data type to a {name} data type resulted in an "
+                       "out-of-range value.")  # fmt: skip
+    milliseconds = round(float(rest) * 1000)
+    return f"{moment.date().isoformat()} {moment:%H:%M:%S}.{milliseconds:03}0000"
 
 
 def _taken_apart(value: str, source: Type) -> tuple[str, str, str]:
@@ -176,7 +204,7 @@ def _taken_apart(value: str, source: Type) -> tuple[str, str, str]:
         return value, midnight, "+00:00"
     if source.name == "time":
         return "1900-01-01", value, "+00:00"
-    if source.name in ("datetime2", "datetime"):
+    if source.name in ("datetime2", *OLD):
         return value[:10], value[11:], "+00:00"
     if source.name == "datetimeoffset":
         local = _local(datetime.fromisoformat(value[:26] + "+00:00"), value)
