@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import parse_qs, unquote
 
 from bson import Decimal128, Int64, ObjectId, decode, encode
@@ -70,7 +71,7 @@ YEARS = (-62_135_596_800_000, 253_402_300_799_999)  # years 1 to 9999 in ms; dri
 
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml; what is not here is fatal.
 DUPLICATE = {11000, 11001, 12582}
-NOT_FOUND, EXISTS, UNAUTHORIZED, AUTHENTICATION = 26, 48, 13, 18
+UNAUTHORIZED, AUTHENTICATION, NOT_FOUND, EXISTS = 13, 18, 26, 48
 CODES: tuple[tuple[Verdict, set[int]], ...] = (
     # DocumentValidationFailure, BSONObjectTooLarge (and after an update), KeyTooLong, PathNotViable,
     # Dollar-prefixed, invalid _id, DBRef, empty and dotted names, ImmutableField, InvalidBSON,
@@ -119,17 +120,6 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     type_registry=TypeRegistry(fallback_encoder=_stored),
 )
 RAW: CodecOptions[RawBSONDocument] = OPTIONS.with_options(document_class=RawBSONDocument)
-
-
-class _Column(NamedTuple):
-    """A column as `prepare` returns it."""
-
-    name: str
-    type: Any
-    nullable: bool = True
-    default: bool = False
-    key: bool = False
-    max_length: int | None = None
 
 
 class MongodbSink:
@@ -208,8 +198,11 @@ class MongodbSink:
             client: MongoClient[dict[str, Any]] = MongoClient(self._url, **options)  # type: ignore[arg-type]
             try:
                 self._limit = client.admin.command("hello")["maxBsonObjectSize"]
-            except BaseException:
+            except BaseException as error:
                 client.close()
+                if isinstance(error, OperationFailure) and error.code == AUTHENTICATION:
+                    hint = "is the user defined in another database? Then add authSource=admin, or its name"
+                    raise OperationFailure(f"authentication failed; {hint}", error.code) from error
                 raise
             self._client = client
 
@@ -283,7 +276,7 @@ class MongodbSink:
     def _described(self, schema: pa.Schema) -> Sequence[tuple[Any, ...]]:
         unsigned = {pa.uint64(): pa.decimal128(20, 0)}  # a long holds 63 bits
         return [
-            tuple(_Column(f.name, unsigned.get(f.type, f.type), f.nullable, key=f.name in self.key))
+            (f.name, unsigned.get(f.type, f.type), f.nullable, False, f.name in self.key, None)
             for f in schema
         ]
 
@@ -630,11 +623,10 @@ class MongodbSink:
         groups: dict[Any, list[tuple[int, Any]]] = {}
         refused: list[Rejection] = []
         for index, (row, id_) in entries:
-            if reason := _no_upsert(row, self.key):
-                refused.append((index, "value", reason))
-            else:
-                key = tuple(_comparable(row[name]) for name in self.key)
-                groups.setdefault(key, []).append((index, (row, id_)))
+            try:
+                groups.setdefault(_upsert_key(row, self.key), []).append((index, (row, id_)))
+            except UNFIT as error:
+                refused.append((index, "value", _words(error)))
         ordered = list(groups.values())
         for start in range(0, len(ordered), UPSERT_ROWS):
             self._check_batch()
@@ -664,15 +656,15 @@ class MongodbSink:
 
     def _operation(self, group: list[tuple[int, Any]]) -> UpdateOne:
         """Return the update of a key; a later row wins, field by field."""
-        row: dict[str, Any] = {}
-        for _, (later, _) in group:
-            row |= later
-        fresh = row.get("_id", group[-1][1][1])
+        row, fresh = group[-1][1]
+        if len(group) > 1:
+            row = {name: value for _, (one, _) in group for name, value in one.items()}
         # $eq: a document as a value must not be taken for operators.
         wanted = {name: {"$eq": row[name]} for name in self.key}
-        values = {name: value for name, value in row.items() if name != "_id" and name not in self.key}
-        changes: dict[str, Any] = {"$set": values} if values else {}
-        if self.key != ("_id",) or not values:
+        if "_id" in row:
+            fresh, row = row["_id"], {name: value for name, value in row.items() if name != "_id"}
+        changes = {"$set": row} if row else {}
+        if self.key != ("_id",) or not row:
             changes["$setOnInsert"] = {"_id": fresh}
         return UpdateOne(wanted, changes, upsert=True)
 
@@ -876,15 +868,21 @@ def _words(error: Exception) -> str:
     return str(error).rpartition(" | ")[2] or type(error).__name__
 
 
-def _no_upsert(row: Mapping[str, Any], key: Sequence[str]) -> str | None:
-    """Return why a row cannot be upserted, None if it can."""
+def _upsert_key(row: Mapping[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
+    """Return what rows of the same document have in common; raises one of UNFIT if there can be none."""
+    _check_names(tuple(row))
     for name in key:
-        if row.get(name) is None or isinstance(row[name], (list, tuple)):
-            return f"column {name}: the key has to be one value, not NULL or a list"
-    # In an update `a.b` is a path, and `$a` an operator.
-    if name := next((name for name in row if not name or "." in name or name.startswith("$")), ""):
-        return f"column {name}: mode upsert takes no name with a dot or a leading $"
-    return None
+        if row.get(name) is None or isinstance(row[name], (list, tuple, set)):
+            raise ValueError(f"column {name}: the key has to be one value, not NULL or a list")
+    return tuple(_comparable(row[name]) for name in key)
+
+
+@lru_cache
+def _check_names(names: tuple[Any, ...]) -> None:
+    """Refuse names that mean something else in an update: `a.b` is a path there, `$a` an operator."""
+    for name in names:
+        if not isinstance(name, str) or not name or "." in name or name.startswith("$"):
+            raise ValueError(f"column {name!r}: mode upsert takes no empty name, no dot, no leading $")
 
 
 def _comparable(value: Any) -> Any:
