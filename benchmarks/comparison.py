@@ -170,7 +170,7 @@ def compare(
             continue
         try:
             run = measure(database, strategy, some, plan.seconds)
-        except AdaptiveError as error:
+        except Exception as error:  # a pipeline's or a driver's; the other databases go on
             failed[database.name] = redact(f"{strategy.name}: {first_line(error)}", database.url)
         else:
             runs[database][strategy.name].append(run)

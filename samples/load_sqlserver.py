@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyodbc
 from shared import run, told
@@ -30,13 +30,12 @@ TABLE = """
 
 
 def connect(url: str) -> pyodbc.Connection:
-    """Return a connection for statements of our own."""
+    """Return a connection for statements of our own; the URL's parameters are keywords of the ODBC driver."""
     parts = urlsplit(url)
-    driver = parse_qs(parts.query).get("driver", ["ODBC Driver 18 for SQL Server"])[0]
+    keywords = {"driver": "ODBC Driver 18 for SQL Server", **dict(parse_qsl(parts.query))}
     return pyodbc.connect(
-        driver=driver, server=f"tcp:{parts.hostname},{parts.port or 1433}", database=parts.path[1:],
-        uid=unquote(parts.username or ""), pwd=unquote(parts.password or ""), TrustServerCertificate="yes",
-        autocommit=True,
+        server=f"tcp:{parts.hostname},{parts.port or 1433}", database=parts.path[1:], autocommit=True,
+        uid=unquote(parts.username or ""), pwd=f"{{{unquote(parts.password or '')}}}", **keywords,
     )  # fmt: skip
 
 

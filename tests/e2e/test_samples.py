@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
 from conftest import open_lab
-from labs import Lab, MongoLab
+from labs import Lab, MongoLab, SqlserverLab
 
 from adaptive import orders
+from adaptive.sinks import sqlserver
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 LIVE = "live: 1,000 of 1,000 written, p95 latency"
@@ -126,6 +128,18 @@ def test_mongodb_loads_a_file_of_nested_documents(tmp_path: Path, lab: Lab) -> N
     assert "load: 1,500 written" in out
     assert LIVE in out
     check_documents(lab)
+
+
+@on("sqlserver")
+def test_sqlserver_leaves_the_numbers_to_the_server(tmp_path: Path, lab: Lab) -> None:
+    url = f"{lab.url}{'&' if '?' in lab.url else '?'}driver={quote(sqlserver._find_driver(), safe='')}"
+    for _ in range(2):
+        out = run(tmp_path, "sqlserver", "--to", url, "--orders", str(ORDERS))
+        assert "load: 1,500 written" in out
+        assert LIVE in out
+        assert "table: 1,500 orders, the last one has row_id 1500" in out
+    [(quantity,)] = cast("SqlserverLab", lab).query("SELECT SUM(quantity) FROM trading.orders")
+    assert quantity == upserted()
 
 
 def check_documents(lab: Lab) -> None:
