@@ -265,7 +265,8 @@ def test_other_arrow_types_than_the_columns_are_taken_value_by_value(lab: Sqlser
 
 def test_text_and_python_types_are_read_as_the_column_has_them(lab: SqlserverLab) -> None:
     lab.execute(
-        "CREATE TABLE t (id bigint PRIMARY KEY, price decimal(18, 4), at datetime2, note nvarchar(99), ok bit)"
+        "CREATE TABLE t (id bigint PRIMARY KEY, price decimal(18, 4), at datetime2, note nvarchar(99),"
+        " ok bit)"
     )
     row = {"id": "7", "price": "9.99", "at": "2024-01-31T09:30:00", "note": {"a": [1, "ü"]}, "ok": 1}
     assert written(lab, [row, {**row, "id": 8, "price": 1.1, "note": 12, "at": date(2024, 1, 1)}]) == []
@@ -305,7 +306,7 @@ def test_rows_whose_key_is_taken_are_returned_and_the_others_written_in_one_go(l
 
 
 def test_an_identity_column_is_filled_by_the_server_or_by_the_source(lab: SqlserverLab) -> None:
-    lab.execute("CREATE TABLE t (id int IDENTITY(1, 1) PRIMARY KEY, v int)")
+    lab.execute("CREATE TABLE t (id int IDENTITY(10, 1) PRIMARY KEY, v int)")
     with SqlserverSink(lab.url, table="t") as sink:
         assert [(c[0], c[3]) for c in sink.columns()] == [("id", True), ("v", False)]
         sink.begin()
@@ -313,7 +314,7 @@ def test_an_identity_column_is_filled_by_the_server_or_by_the_source(lab: Sqlser
         assert sink.write([{"id": 50, "v": 3}]) == []
         assert sink.write([{"v": 4}]) == []
         sink.commit()
-    assert lab.query("SELECT id, v FROM t ORDER BY v") == [(1, 1), (2, 2), (50, 3), (51, 4)]
+    assert lab.query("SELECT id, v FROM t ORDER BY v") == [(10, 1), (11, 2), (50, 3), (51, 4)]
 
 
 def test_an_upsert_of_an_identity_table_updates_and_inserts(lab: SqlserverLab) -> None:
@@ -390,7 +391,8 @@ VERDICTS = [
     (40501, "42000", "overload"), (49918, "42000", "overload"), (49919, "42000", "overload"),
     (49920, "42000", "overload"), (10928, "42000", "overload"), (10929, "42000", "overload"),
     (17809, "08001", "overload"), (701, "42000", "overload"), (40197, "HY000", "in_doubt"),
-    (40613, "HY000", "in_doubt"), (1105, "42000", "fatal"), (9002, "42000", "fatal"), (3906, "42000", "fatal"),
+    (40613, "HY000", "in_doubt"), (1105, "42000", "fatal"), (9002, "42000", "fatal"),
+    (3906, "42000", "fatal"),
     (6005, "HY000", "in_doubt"), (6006, "HY000", "in_doubt"), (596, "HY000", "in_doubt"),
     (18456, "28000", "fatal"), (4060, "42000", "fatal"), (208, "42S02", "fatal"), (207, "42S22", "fatal"),
     (229, "42000", "fatal"), (262, "42000", "fatal"), (547, "23000", "reject"), (2627, "23000", "reject"),
