@@ -245,8 +245,9 @@ class MongodbSink:
     @property
     def _target(self) -> Collection[dict[str, Any]]:
         """Return the collection that rows go to."""
-        beside = self.mode == "replace" and self._receipt
-        return self._db[self._replacement(self._receipt["load"]) if beside and self._receipt else self._name]
+        if self.mode == "replace" and self._receipt:
+            return self._db[self._replacement(self._receipt["load"])]
+        return self._db[self._name]
 
     def _replacement(self, load: str) -> str:
         return f"{self.ledger}_new_{sha256(load.encode()).hexdigest()[:16]}"
@@ -266,7 +267,10 @@ class MongodbSink:
             made = self._make_collection()
             self._check_key(vacant=made or self.empty())
             if self.ledger is not None:
-                self._prepare_ledger(load, made=made)
+                for name in ("splits", "ledger"):
+                    self._entries(name).create_index("load")
+                if self._load(load["load"]).get("state") != "done":
+                    self._start(load)
         return self._described(schema) if schema is not None else []
 
     def columns(self) -> Sequence[tuple[Any, ...]]:
@@ -283,17 +287,25 @@ class MongodbSink:
     def _make_collection(self) -> bool:
         """Make the target if it is missing; return whether it was."""
         if self._name in self._collections():
-            kind = self._details()["type"]
+            kind = self._details(self._name)["type"]
             if kind != "collection":
                 raise LookupError(f"{self._name!r} is a {kind}, whose rows have no unique _id")
             return False
+        for earlier in self.loads():  # into an earlier collection of that name: what they wrote is gone
+            for name, field in (("splits", "load"), ("ledger", "load"), ("loads", "_id")):
+                self._entries(name).delete_many({field: earlier["load"]})
         self._create(self._name, {})
         return True
 
-    def _details(self) -> Mapping[str, Any]:
-        """Return type and options of the target."""
-        found = self._db.list_collections(filter={"name": self._name})
-        return next(entry for entry in found if entry["name"] == self._name)
+    def _details(self, name: str) -> Mapping[str, Any]:
+        """Return type, options and info of a collection; {} if there is none."""
+        found = self._db.list_collections(filter={"name": name})
+        return next((entry for entry in found if entry["name"] == name), {})
+
+    def _uuid(self, name: str) -> str | None:
+        """Return what tells a collection from another one of its name, None if there is none."""
+        found = self._details(name)
+        return encode({"": found["info"].get("uuid")}, codec_options=OPTIONS).hex() if found else None
 
     def _create(self, name: str, options: Mapping[str, Any]) -> None:
         try:
@@ -317,16 +329,6 @@ class MongodbSink:
                 f"db.getCollection({json.dumps(self._name)}).createIndex({fields}, {{unique: true}})"
             )
 
-    def _prepare_ledger(self, load: Mapping[str, Any], *, made: bool) -> None:
-        for name in ("splits", "ledger"):
-            self._entries(name).create_index("load")
-        if made:  # what was loaded into an earlier collection of that name is gone
-            for earlier in self.loads():
-                for name, field in (("splits", "load"), ("ledger", "load"), ("loads", "_id")):
-                    self._entries(name).delete_many({field: earlier["load"]})
-        if self._load(load["load"]).get("state") != "done":
-            self._start(load)
-
     def _start(self, load: Mapping[str, Any]) -> None:
         entry = {
             **{name: load[name] for name in ("fingerprint", "source", "mapping")},
@@ -346,8 +348,11 @@ class MongodbSink:
 
     def _start_replacement(self, load: str) -> None:
         """Make a collection beside the target, with its options and indexes, unless it is there."""
+        found = (
+            self._collections()
+        )  # before the loads: what another run has made by now is in its load's name
         running = self._entries("loads").find({"state": "running", "mode": "replace"})
-        wanted, found = {self._replacement(entry["_id"]) for entry in running}, self._collections()
+        wanted = {self._replacement(entry["_id"]) for entry in running}
         for stray in {name for name in found if name.startswith(f"{self.ledger}_new_")} - wanted:
             self._db[stray].drop()
         if self._load(load).get("swapping"):
@@ -355,7 +360,11 @@ class MongodbSink:
         new = self._replacement(load)
         if new not in found:
             self._entries("ledger").delete_many({"load": load})  # receipts of rows that are gone
-            self._create(new, self._details().get("options", {}))
+            self._create(new, self._details(self._name).get("options", {}))
+        if self._uuid(new) == self._uuid(self._name):
+            raise LookupError(
+                "mode replace: this server gives collections no UUIDs, by which a swap is known"
+            )
         indexes = [dict(index) for index in self._db[self._name].list_indexes() if index["name"] != "_id_"]
         if indexes:
             self._db.command("createIndexes", new, indexes=indexes)
@@ -387,24 +396,31 @@ class MongodbSink:
     def finish(self, load: Mapping[str, Any]) -> None:
         """Swap `replace` in, mark the load done, then make few receipts of many.
 
-        Each step may be repeated. A crash between the swap and the mark is recognised by "swapping" in the
-        load's entry.
+        Each step may be repeated. Before the swap the load's entry gets the new collection's UUID, which a
+        renamed collection keeps: so after a crash it is known whether the swap has happened, even if a late
+        write has made another collection of the old name.
         """
         if self.ledger is None:
             return
         if (entry := self._load(load["load"])).get("state") != "done":
             self._check_owner(load["load"], load["owner"], load["splits"])
             if self.mode == "replace":
-                self._swap(load["load"], begun=bool(entry.get("swapping")))
+                self._swap(load["load"], entry.get("swapping"))
             self._mark_done(load["load"])
         self._compact(load["load"])
 
-    def _swap(self, load: str, *, begun: bool) -> None:
-        self._entries("loads").update_one({"_id": load}, {"$set": {"swapping": True}})
+    def _swap(self, load: str, begun: str | None) -> None:
+        new = self._replacement(load)
+        if begun is not None and self._uuid(self._name) == begun:
+            return  # swapped in already
+        found = self._uuid(new)
+        if found is None or begun not in (None, found):
+            raise LookupError(f"the rows of load {load} are gone: somebody dropped {new!r}; load them again")
+        self._entries("loads").update_one({"_id": load}, {"$set": {"swapping": found}})
         try:
-            self._db[self._replacement(load)].rename(self._name, dropTarget=True)
+            self._db[new].rename(self._name, dropTarget=True)
         except OperationFailure as error:
-            if error.code != NOT_FOUND or not begun:
+            if error.code != NOT_FOUND or self._uuid(self._name) != found:  # nor was another run faster
                 raise
 
     def _mark_done(self, load: str) -> None:

@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Self
+from uuid import uuid4
 
-from bson import ObjectId, decode, decode_all, encode
+from bson import Binary, ObjectId, decode, decode_all, encode
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 EXACT: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
@@ -54,6 +55,7 @@ class Collection:
     indexes: list[Answer] = field(default_factory=lambda: [{"v": 2, "key": {"_id": 1}, "name": "_id_"}])
     documents: dict[bytes, Answer] = field(default_factory=dict)
 
+    uuid: Binary = field(default_factory=lambda: Binary.from_uuid(uuid4()))
     taken: dict[str, dict[tuple[bytes, ...], bytes]] = field(default_factory=dict)  # index → key → document
 
     def put(self, document: Answer, *, instead_of: bytes | None = None) -> None:
@@ -238,7 +240,10 @@ class Database:
     def do_listCollections(self, database: str, command: Answer) -> Answer:  # noqa: N802
         owned = {name.partition(".")[2]: held for name, held in self.collections.items()
                  if name.partition(".")[0] == database}  # fmt: skip
-        entries = [{"name": n, "type": "collection", "options": c.options} for n, c in owned.items()]
+        entries = [
+            {"name": n, "type": "collection", "options": c.options, "info": {"uuid": c.uuid}}
+            for n, c in owned.items()
+        ]
         return cursor([e for e in entries if matches(e, command.get("filter", {}))], "$cmd.listCollections")
 
     def do_renameCollection(self, _: str, command: Answer) -> Answer:  # noqa: N802

@@ -378,6 +378,9 @@ def test_replace_can_be_finished_by_the_next_run_wherever_it_was_killed(
                 sink.finish(LOAD)
             assert sink.classify(caught.value) == "in_doubt"
         wire.faults = []
+        if after:  # a write of the run before arrives late, and makes the collection again
+            late = next(n for n in (c.get("renameCollection") for c in wire.commands) if n).partition(".")[2]
+            db.db[late].insert_one({"k": 7, "name": "late"})
         taken = LOAD | {"owner": "other"}
         with prepared(db, taken, mode="replace") as sink:
             assert sink.receipts("l1") == [([[0, 0, 1]], 2, [])]
@@ -403,6 +406,28 @@ def test_replacements_of_loads_that_ended_are_dropped(db: MongoLab) -> None:
     db.db["_adaptive_new_0123"].insert_one({})
     with prepared(db, mode="replace"), prepared(db, LOAD | {"load": "l2"}, mode="replace"):
         assert len([name for name in db.db.list_collection_names() if name.startswith("_adaptive_new_")]) == 2
+
+
+def test_replace_needs_to_tell_collections_apart(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MongodbSink, "_uuid", lambda *_: "same")
+    with (
+        mongo_lab(wire.url) as db,
+        db.sink("t", mode="replace") as sink,
+        pytest.raises(LookupError, match="UUID"),
+    ):
+        sink.prepare(LOAD)
+
+
+def test_replace_whose_rows_were_dropped_is_not_called_done(db: MongoLab) -> None:
+    db.db["t"].insert_one({"k": 99, "name": "old"})
+    with prepared(db, mode="replace") as sink:
+        batch(sink, rows(0, 1))
+        [name] = [n for n in db.db.list_collection_names() if n.startswith("_adaptive_new_")]
+        db.drop(name)
+        with pytest.raises(LookupError, match="gone"):
+            sink.finish(LOAD)
+        assert [load["state"] for load in sink.loads()] == ["running"]
+    assert names(db) == {99: "old"}
 
 
 def test_replace_without_a_receipt_is_refused(url: str) -> None:
