@@ -726,10 +726,10 @@ class SqlserverSink:
     def _run(self, statement: str, *values: object, **names: str) -> pyodbc.Cursor:
         """Execute a statement; {target} and the ledger's words stand for the quoted identifiers."""
         if "{target}" in statement:
-            names.setdefault("target", str(self._known or self._locate()))
+            names["target"] = str(self._known or self._locate())
         for word in LEDGER:
-            if f"{{{word}}}" in statement:
-                names.setdefault(word, self._ledger_table(word))
+            if f"{{{word}}}" in statement and word not in names:
+                names[word] = self._ledger_table(word)
         with _errors():
             return self._connection.cursor().execute(statement.format(**names), *values)
 
@@ -966,7 +966,9 @@ class SqlserverSink:
                 raise
             with suppress(ServerError):
                 self._change(UNDO_INSERT)
-                self._reason = str(error)
+                self._reason = str(error).partition(" The duplicate key value is ")[
+                    0
+                ]  # of the first row only
                 return self._insert_free(columns, key)
             raise
         return []

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from labs import tds
 from labs.sqlserver import SqlserverLab, sqlserver_lab
 
 from adaptive.sinks import sqlserver as module
@@ -450,6 +451,140 @@ def test_the_ledger_may_have_another_name_and_place_or_not_be(lab: SqlserverLab)
         sink.commit()
         sink.finish(load)
     assert len(lab.rows("items")) == 1
+
+
+def test_loads_of_all_tables_are_listed_without_a_table(lab: SqlserverLab) -> None:
+    lab.make_items()
+    lab.execute("CREATE TABLE t (id int)")
+    for table in ("items", "t"):
+        with SqlserverSink(lab.url, table=table) as sink:
+            sink.prepare(a_load(f"of {table}"))
+    with SqlserverSink(lab.url) as sink:
+        assert [row["load"] for row in sink.loads()] == ["of items", "of t"]
+        assert [row["target"] for row in sink.loads()] == ["[dbo].[items]", "[dbo].[t]"]
+        assert len(sink.doctor()) == 1
+
+
+# --- faults, which only the stand-in has ---
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[tds.Served]:
+    with tds.serving() as running:
+        yield running
+
+
+@pytest.fixture
+def faulty(stand_in: tds.Served, request: pytest.FixtureRequest) -> SqlserverLab:
+    """A new database of a server that a test can spoil."""
+    lab = SqlserverLab(stand_in.create(f"faulty{abs(hash(request.node.name))}"))
+    lab.make_items()
+    return lab
+
+
+def some(first: int, last: int) -> list[dict[str, Any]]:
+    return [{"item_id": number, "name": f"{number}", "amount": 1} for number in range(first, last + 1)]
+
+
+def item_ids(lab: SqlserverLab) -> list[int]:
+    return sorted(row["item_id"] for row in lab.rows("items"))
+
+
+@pytest.mark.parametrize("where", [r"INSERT INTO \[dbo\]\.\[items\]", r"INSERT INTO \[#adaptive\]", "SAVE"])
+def test_a_deadlock_leaves_nothing_and_the_batch_can_be_begun_again(
+    stand_in: tds.Served, faulty: SqlserverLab, where: str
+) -> None:
+    load = a_load()
+    with SqlserverSink(faulty.url, table="items") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, 9))
+        stand_in.fail_next(1205, where)
+        with pytest.raises(ServerError) as caught:
+            sink.write(some(0, 9))
+        assert sink.classify(caught.value) == "retry"
+        sink.rollback()
+        assert item_ids(faulty) == []
+        assert sink.begin(a_receipt(load, "one", 0, 9))
+        assert sink.write(some(0, 9)) == []
+        sink.commit()
+        assert sink.begin(a_receipt(load, "one", 0, 9)) is False
+    assert item_ids(faulty) == list(range(10))
+
+
+def test_a_transaction_that_the_server_ended_cannot_be_committed_without_its_receipt(
+    stand_in: tds.Served, faulty: SqlserverLab
+) -> None:
+    """After a deadlock the driver begins a new transaction by itself; rows must not go into that one."""
+    load = a_load()
+    with SqlserverSink(faulty.url, table="items") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, 9))
+        assert sink.write(some(0, 4)) == []
+        stand_in.fail_next(1205, "INSERT INTO")
+        with pytest.raises(ServerError):
+            sink.write(some(5, 9))
+        assert sink.doomed
+
+
+@pytest.mark.parametrize("number", [1222, 701, 9002, 3906])
+def test_an_error_that_is_not_the_datas_is_raised_as_it_is(
+    stand_in: tds.Served, faulty: SqlserverLab, number: int
+) -> None:
+    with SqlserverSink(faulty.url, table="items") as sink:
+        sink.begin()
+        stand_in.fail_next(number, r"INSERT INTO \[dbo\]")
+        with pytest.raises(ServerError) as caught:
+            sink.write(some(0, 9))
+        assert caught.value.number == number
+        assert sink.classify(caught.value) == module.VERDICTS[number]
+
+
+def test_a_conversion_that_ends_the_transaction_refuses_its_rows_only(
+    stand_in: tds.Served, faulty: SqlserverLab
+) -> None:
+    load = a_load()
+    with SqlserverSink(faulty.url, table="items") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, 9))
+        assert sink.write(some(0, 4)) == []
+        stand_in.fail_next(245, r"INSERT INTO \[dbo\]")
+        assert sink.write(some(5, 9)) == []  # once only: every trial went well
+        sink.commit()
+        assert sink.receipts("load") == [([[0, 0, 9]], 10, [])]
+    assert item_ids(faulty) == list(range(10))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_link_cut_at_the_receipt_is_in_doubt_and_settled_by_beginning_again(
+    stand_in: tds.Served, faulty: SqlserverLab, after: bool
+) -> None:
+    load = a_load()
+    with SqlserverSink(faulty.url, table="items") as sink:
+        sink.prepare(load)
+        stand_in.fail_next(None, "_adaptive_ledger", after=after)
+        with pytest.raises(ServerError) as caught:
+            sink.begin(a_receipt(load, "one", 0, 0))
+        assert sink.classify(caught.value) == "in_doubt"
+        sink.close()
+        sink.open()
+        assert sink.begin(a_receipt(load, "one", 0, 0))
+        sink.write(some(0, 0))
+        sink.commit()
+    assert item_ids(faulty) == [0]
+
+
+@pytest.mark.parametrize(("right", "path"), [("INSERT", "dbo.items"), ("CREATE TABLE", None)])
+def test_a_missing_right_is_named_with_the_statement_that_grants_it(
+    stand_in: tds.Served, right: str, path: str | None
+) -> None:
+    with tds.serving() as server:
+        lab = SqlserverLab(server.create("denied"))
+        lab.make_items()
+        server.deny(right, path)
+        with SqlserverSink(lab.url, table="items") as sink:
+            with pytest.raises(PermissionError, match=rf"GRANT {right} ON .* TO \[") as caught:
+                sink.prepare(a_load())
+            assert any(line.endswith(str(caught.value).rpartition("run: ")[2]) for line in sink.doctor())
 
 
 ALONE = """
