@@ -87,7 +87,7 @@ class Result:
     @property
     def rate(self) -> float:
         """Return the median of rows per second."""
-        return median(run.rate for run in self.runs)
+        return self.median(lambda run: run.rate)
 
     @property
     def spread(self) -> tuple[float, float]:
@@ -95,20 +95,9 @@ class Result:
         rates = [run.rate for run in self.runs]
         return min(rates), max(rates)
 
-    @property
-    def p95_batch_ms(self) -> float:
-        """Return the median of the runs' 95th percentiles of a transaction, in milliseconds."""
-        return median(run.p95_batch_ms for run in self.runs)
-
-    @property
-    def batches(self) -> int:
-        """Return the median of the batches of a run."""
-        return round(median(run.batches for run in self.runs))
-
-    @property
-    def rows(self) -> int:
-        """Return the median of the rows of a run."""
-        return round(median(run.rows for run in self.runs))
+    def median(self, measure: Callable[[Run], float]) -> float:
+        """Return the median of something measured."""
+        return median(measure(run) for run in self.runs)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ class Report:
     def show(self, console: Console) -> None:
         """Print a table for each database."""
         for one in self.comparisons:
-            title = f"{one.database.version}: {one.database.name}"
-            table = Table(title=title, caption=_order(one))
+            table = Table(title=one.database.place, caption=_order(one))
             for number, head in enumerate(HEADS):
                 table.add_column(head, justify="right" if number else "left")
             for cells in _lines(one):
@@ -80,7 +79,7 @@ class Report:
         lines = ["# Batch sizes compared", "", self._note, ""]
         lines += [f"- {name}: {text}" for name, text in self.environment.items()]
         for one in self.comparisons:
-            lines += ["", f"## {one.database.version}", "", f"| {' | '.join(HEADS)} |"]
+            lines += ["", f"## {one.database.place}", "", f"| {' | '.join(HEADS)} |"]
             lines += ["|---" + "|--:" * (len(HEADS) - 1) + "|"]
             lines += [f"| {' | '.join(cells)} |" for cells in _lines(one)]
             lines += ["", _order(one)]
@@ -95,7 +94,8 @@ class Report:
         return (
             f"Market orders through a live pipeline with a full queue, {times}. A run is {plan.rows:,} rows,"
             f" or what its producer puts in {plan.seconds:g} s: slow strategies write fewer rows, and rates"
-            " are compared. Rows and sums were checked in the database after each run."
+            " are compared. When the producer has stopped, tiers go down with the queue, the last rows one by"
+            " one. Rows and sums were checked in the database after each run."
         )
 
     @property
@@ -114,10 +114,10 @@ def _cells(result: Result, single: float) -> list[str]:
         result.strategy,
         f"{result.rate:,.0f}{spread}",
         f"{result.rate / single:.1f}",
-        f"{result.p95_batch_ms:.1f}",
-        f"{result.batches:,}",
-        f"{result.rows / result.batches:,.0f}",
-        f"{result.rows:,}",
+        f"{result.median(lambda run: run.p95_batch_ms):.1f}",
+        f"{result.median(lambda run: run.batches):,.0f}",
+        f"{result.median(lambda run: run.rows / run.batches):,.0f}",
+        f"{result.median(lambda run: run.rows):,.0f}",
     ]
 
 
@@ -126,9 +126,9 @@ def _numbers(result: Result, single: float) -> dict[str, Any]:
         "rows_per_second": result.rate,
         "spread": result.spread,
         "ratio_to_single": result.rate / single,
-        "p95_batch_ms": result.p95_batch_ms,
-        "batches": result.batches,
-        "rows": result.rows,
+        "p95_batch_ms": result.median(lambda run: run.p95_batch_ms),
+        "batches": result.median(lambda run: run.batches),
+        "rows": result.median(lambda run: run.rows),
         "runs": [asdict(run) for run in result.runs],
     }
 

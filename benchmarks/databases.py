@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -49,6 +49,12 @@ class Database:
     def name(self) -> str:
         """Return the URL as it may be shown."""
         return without_password(self.url)
+
+    @property
+    def place(self) -> str:
+        """Return version and host."""
+        host = urlsplit(self.name).hostname
+        return f"{self.version} at {host}" if host else self.version
 
     @contextmanager
     def table(self) -> Iterator[None]:
@@ -91,9 +97,19 @@ def known_urls(folder: Path) -> list[str]:
     environment = {**dotenv_values(".env"), **os.environ}
     urls = [f"sqlite:///{folder}/comparison.db"]
     for kind, (url, variable) in SERVERS.items():
-        password = quote(environment.get(variable) or "", safe="")
-        urls.append(environment.get(f"ADAPTIVE_TEST_{kind}_URL") or url.format(password))
+        named = environment.get(f"ADAPTIVE_TEST_{kind}_URL")
+        urls.append(_with_database(named) if named else url.format(_quoted(environment.get(variable))))
     return urls
+
+
+def _quoted(password: str | None) -> str:
+    return quote(password or "", safe="")
+
+
+def _with_database(url: str) -> str:
+    """Return the URL of a server with a database in it, which MongoDB makes when it is written to."""
+    parts = urlsplit(url)
+    return url if parts.path.strip("/") or not _is_mongodb(url) else parts._replace(path=f"/{TABLE}").geturl()
 
 
 def _is_mongodb(url: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from shared import run, told
+from shared import feed, run
 
 import adaptive
 from adaptive import orders
@@ -36,11 +36,12 @@ def main(given: argparse.Namespace) -> None:
     print("load:", adaptive.load(documents, given.to, table="orders", mode="upsert"))
 
     # An upsert sets the fields that a record has and leaves the others alone: a fill joins its order.
+    fills = (
+        {"_id": order["order_id"], "fills": [{"quantity": order["quantity"]}]}
+        for order in orders.orders(1_000)
+    )
     with adaptive.Pipeline(given.to, table="orders", mode="upsert") as pipeline:
-        for order in orders.orders(1_000):
-            pipeline.put({"_id": order["order_id"], "fills": [{"quantity": order["quantity"]}]})
-        pipeline.flush()  # a majority of the servers has them on disk now
-        print("live:", told(pipeline.metrics()))
+        feed(pipeline, fills)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 import psycopg
-from shared import run, told
+from shared import feed, run
 
 import adaptive
 from adaptive import orders
@@ -28,10 +28,7 @@ def main(given: argparse.Namespace) -> None:
 
     # Orders as they come in; the keys are those of the first ones, which they change.
     with adaptive.Pipeline(given.to, table="orders", mode="upsert") as pipeline:  # by the primary key
-        for order in orders.orders(1_000, seed=8):
-            pipeline.put(order)
-        pipeline.flush()  # all of them are durable now
-        print("live:", told(pipeline.metrics()))
+        feed(pipeline, orders.orders(1_000, seed=8))
 
     # The adapter alone, as it works in a project of your own: one transaction of COPY, and no ledger.
     with psycopg.connect(given.to) as database:

@@ -10,7 +10,7 @@ import argparse
 import sqlite3
 from contextlib import closing
 
-from shared import run, told
+from shared import feed, run
 
 import adaptive
 from adaptive import orders
@@ -32,10 +32,7 @@ def main(given: argparse.Namespace) -> None:
 
     # Orders as they come in; the keys are those of the first ones, which they change.
     with adaptive.Pipeline(given.to, table="orders", mode="upsert") as pipeline:  # by the primary key
-        for order in orders.orders(1_000, seed=8):
-            pipeline.put(order)
-        pipeline.flush()  # all of them are durable now
-        print("live:", told(pipeline.metrics()))
+        feed(pipeline, orders.orders(1_000, seed=8))
 
     # Decimals of more than 15 digits are text in SQLite, whose own numbers would round them.
     with closing(sqlite3.connect(given.to.removeprefix("sqlite:///"))) as database:

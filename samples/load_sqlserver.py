@@ -15,7 +15,7 @@ from contextlib import closing
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyodbc
-from shared import run, told
+from shared import feed, run
 
 import adaptive
 from adaptive import orders
@@ -53,10 +53,7 @@ def main(given: argparse.Namespace) -> None:
 
     # Orders as they come in; the keys are those of the first ones, which they change.
     with adaptive.Pipeline(given.to, table="trading.orders", mode="upsert", key="order_id") as pipeline:
-        for order in orders.orders(1_000, seed=8):
-            pipeline.put(order)
-        pipeline.flush()  # all of them are durable now
-        print("live:", told(pipeline.metrics()))
+        feed(pipeline, orders.orders(1_000, seed=8))
 
     with closing(connect(given.to)) as database:
         count, last = database.execute("SELECT COUNT(*), MAX(row_id) FROM trading.orders").fetchone()

@@ -1,17 +1,17 @@
-"""What the samples share: their command line, and a line about a live load."""
+"""What the samples share: their command line, and feeding a live pipeline."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from dotenv import load_dotenv
 
-from adaptive.errors import AdaptiveError
-from adaptive.metrics import Snapshot
+import adaptive
 
 
 def run(main: Callable[[argparse.Namespace], None], text: str | None, *, to: str, variable: str = "") -> None:
@@ -28,14 +28,18 @@ def run(main: Callable[[argparse.Namespace], None], text: str | None, *, to: str
     parser.add_argument("--orders", metavar="N", type=int, default=100_000, help="default: 100,000")
     try:
         main(parser.parse_args())
-    except AdaptiveError as error:
+    except adaptive.AdaptiveError as error:
         sys.exit(str(error))
 
 
-def told(metrics: Snapshot) -> str:
-    """Return the metrics of a pipeline in a line."""
+def feed(pipeline: adaptive.Pipeline, records: Iterable[Mapping[str, Any]]) -> None:
+    """Put records one by one, as they come, and say how they were written."""
+    for record in records:
+        pipeline.put(record)  # waits only while the queue is full
+    pipeline.flush()  # all of them are durable now
+    metrics = pipeline.metrics()
     sizes = ", ".join(f"{count} of {size:,}" for size, count in metrics.batch_sizes.items())
-    return (
-        f"{metrics.success_count:,} of {metrics.enqueue_count:,} written,"
+    print(
+        f"live: {metrics.success_count:,} of {metrics.enqueue_count:,} written,"
         f" p95 latency {metrics.p95_latency_ms:.1f} ms, batches: {sizes}"
     )

@@ -14,7 +14,7 @@ import pytest
 from adaptive.orders import orders
 from benchmarks.comparison import STRATEGIES, Comparison, Plan, Result, Run, compare, measure
 from benchmarks.comparison_report import environment
-from benchmarks.databases import TABLE, Database, reach
+from benchmarks.databases import TABLE, Database, known_urls, reach
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["single", "small", "medium", "large", "tiers", "adaptive"]
@@ -97,6 +97,23 @@ def test_a_database_that_lost_rows_has_no_numbers(database: Database) -> None:
     compared, failed = compare([lossy], Plan(rows=20, seconds=60, repeat=1), print)
     assert compared == []
     assert re.search(r"single: .*Sums\(rows=11, .* instead of Sums\(rows=20", failed[lossy.name])
+
+
+def test_the_databases_that_are_tried_come_from_the_environment_and_else_from_docker_compose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADAPTIVE_TEST_MONGODB_URL", "mongodb://server/?directConnection=true")
+    monkeypatch.delenv("ADAPTIVE_TEST_POSTGRESQL_URL", raising=False)
+    monkeypatch.delenv("ADAPTIVE_TEST_MSSQL_URL", raising=False)
+    monkeypatch.setenv("POSTGRES_PASSWORD", "a/b")
+    (tmp_path / ".env").write_text("MSSQL_SA_PASSWORD=secret")
+    assert known_urls(tmp_path) == [
+        f"sqlite:///{tmp_path}/comparison.db",
+        "postgresql://postgres:a%2Fb@127.0.0.1:5432/market",
+        "mongodb://server/adaptive_comparison?directConnection=true",
+        "mssql://sa:secret@127.0.0.1:1433/market?TrustServerCertificate=yes",
+    ]
 
 
 def test_the_expected_order_is_judged_by_medians() -> None:
