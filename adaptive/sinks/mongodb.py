@@ -143,7 +143,8 @@ class MongodbSink:
     """
 
     capabilities: frozenset[Any] = frozenset({*MODES, "arrow", "schemaless"})
-    # pymongo cuts what it sends by the server's own limits (`hello`): 100,000 operations, 48 MB.
+    # pymongo cuts what it sends by the server's own limits (`hello`): 100,000 operations, 48 MB. MongoDB 8's
+    # bulk write over several collections is not used: no such server was there to measure it on.
     max_rows: int | None = None
     max_bytes: int | None = None
     max_writers: int | None = None
