@@ -154,7 +154,9 @@ def test_a_duplicate_names_constraint_table_and_value(link: Any) -> None:
     link.execute("INSERT INTO items (id, name) VALUES (1, 'one')")
     with pytest.raises(pyodbc.IntegrityError, match=r"'pk_items'.*'dbo\.items'.*value is \(1\)\. \(2627\)"):
         link.execute("INSERT INTO items (id, name) VALUES (?, ?)", 1, "two")
-    with pytest.raises(pyodbc.IntegrityError, match=r"'dbo\.items' with unique index 'by_name'.*\(ONE\)\. \(2601\)"):
+    with pytest.raises(
+        pyodbc.IntegrityError, match=r"'dbo\.items' with unique index 'by_name'.*\(ONE\)\. \(2601\)"
+    ):
         link.execute("INSERT INTO items (id, name) VALUES (?, ?)", 2, "ONE")
 
 
@@ -293,7 +295,9 @@ def test_an_array_updates(link: Any) -> None:
 
 
 def test_an_array_goes_into_a_temporary_table_and_from_there_into_the_target(link: Any) -> None:
-    link.execute("DROP TABLE IF EXISTS [#stage]; CREATE TABLE [#stage] (id int, name nvarchar(5), at int IDENTITY(1,1))")
+    link.execute(
+        "DROP TABLE IF EXISTS [#stage]; CREATE TABLE [#stage] (id int, name nvarchar(5), at int IDENTITY(1,1))"
+    )
     link.execute("INSERT INTO items (id, name) VALUES (1, 'old'), (2, 'kept')")
     cursor = link.cursor()
     cursor.fast_executemany = True

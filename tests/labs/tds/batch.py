@@ -129,7 +129,9 @@ class _Reader:
 
     def statement_end(self) -> int:
         first, second, third = self.word(), self.word(1), self.word(2)
-        if first == "SET" and (third in ("ON", "OFF") or second in ("LOCK_TIMEOUT", "TEXTSIZE", "DATEFORMAT", "ROWCOUNT")):
+        if first == "SET" and (
+            third in ("ON", "OFF") or second in ("LOCK_TIMEOUT", "TEXTSIZE", "DATEFORMAT", "ROWCOUNT")
+        ):
             return self.at + 3
         depth = cases = 0
         at = self.at + 1
@@ -155,9 +157,19 @@ class _Reader:
         if word == "SET":
             return first in ("SELECT", "INSERT", "SET", "DECLARE", "EXEC", "DROP")
         if word == "SELECT":
-            return first in ("SET", "DECLARE", "EXEC", "UPDATE", "DELETE", "COMMIT", "ROLLBACK", "SAVE", "DROP")
+            return first in (
+                "SET",
+                "DECLARE",
+                "EXEC",
+                "UPDATE",
+                "DELETE",
+                "COMMIT",
+                "ROLLBACK",
+                "SAVE",
+                "DROP",
+            )
         if word in ("UPDATE", "DELETE"):
             return first in ("SET", "SELECT", "DECLARE", "EXEC", "COMMIT", "SAVE")
-        if first == "ALTER" and word in AFTER_ALTER or previous in (".", "AS", "ON"):
+        if (first == "ALTER" and word in AFTER_ALTER) or previous in (".", "AS", "ON"):
             return False
         return word in STARTS and not (word == "IF" and first == "DROP")

@@ -120,7 +120,9 @@ def parts(path: str) -> list[str]:
         match = PATH_PART.match(path, at)
         assert match
         a, b, c = match.groups()
-        found.append(a.replace("]]", "]") if a is not None else b.replace('""', '"') if b is not None else c.strip())
+        found.append(
+            a.replace("]]", "]") if a is not None else b.replace('""', '"') if b is not None else c.strip()
+        )
         at = match.end() + 1
     return found
 
@@ -194,7 +196,9 @@ class Catalogue:
             f'LEFT JOIN "{p}sys.objects" d ON d.object_id = c.default_object_id '
             "WHERE c.object_id = ? ORDER BY c.column_id", [number],
         )  # fmt: skip
-        names = dict(self._db.execute('SELECT system_type_id, name FROM "sys.types" WHERE name <> \'sysname\''))
+        names = dict(
+            self._db.execute("SELECT system_type_id, name FROM \"sys.types\" WHERE name <> 'sysname'")
+        )
         columns = tuple(
             Column(row[0], _type(names[row[1]], *row[2:5]), bool(row[5]), bool(row[6]), *row[7:])
             for row in rows
@@ -208,7 +212,7 @@ class Catalogue:
 
     def _indexes(self, p: str, number: int) -> tuple[Index, ...]:
         rows = self._db.execute(
-            f'SELECT i.index_id, i.name, i.is_primary_key, i.is_unique_constraint, i.is_unique, i.filter_definition, '
+            f"SELECT i.index_id, i.name, i.is_primary_key, i.is_unique_constraint, i.is_unique, i.filter_definition, "
             f'c.name FROM "{p}sys.indexes" i JOIN "{p}sys.index_columns" k USING (object_id, index_id) '
             f'JOIN "{p}sys.columns" c USING (object_id, column_id) WHERE object_id = ? ORDER BY 1, k.key_ordinal',
             [number],
@@ -225,14 +229,18 @@ class Catalogue:
     def add_object(self, schema: str, name: str, kind: str, parent: int = 0, **more: object) -> int:
         """Enter an object; return its number."""
         p = "#" if name.startswith("#") or parent < 0 else ""
-        found = self._db.execute('SELECT schema_id FROM "sys.schemas" WHERE name = ? COLLATE NOCASE', [schema])
+        found = self._db.execute(
+            'SELECT schema_id FROM "sys.schemas" WHERE name = ? COLLATE NOCASE', [schema]
+        )
         row = {"name": name, "schema_id": found.fetchone()[0], "parent_object_id": parent, "type": kind,
                "type_desc": DESCRIBED[kind], **more}  # fmt: skip
         if p and not parent:  # below zero, so that a number tells where its object is
             (lowest,) = self._db.execute('SELECT min(object_id) FROM "#sys.objects"').fetchone()
             row["object_id"] = lowest - 1
         places = ", ".join("?" * len(row))
-        done = self._db.execute(f'INSERT INTO "{p}sys.objects" ({", ".join(row)}) VALUES ({places})', [*row.values()])
+        done = self._db.execute(
+            f'INSERT INTO "{p}sys.objects" ({", ".join(row)}) VALUES ({places})', [*row.values()]
+        )
         return int(done.lastrowid or 0)
 
     def create(self, schema: str, name: str, columns: Sequence[Column], constraints: Sequence[str]) -> Table:
@@ -242,7 +250,10 @@ class Catalogue:
         for position, column in enumerate(columns, 1):
             default = 0
             if column.default is not None:
-                title = column.default_name or f"DF__{name[:9]}__{column.name[:5]}__{number + position & 0xFFFFFFFF:08X}"
+                title = (
+                    column.default_name
+                    or f"DF__{name[:9]}__{column.name[:5]}__{number + position & 0xFFFFFFFF:08X}"
+                )
                 default = self.add_object(schema, title, "D", number, definition=f"({column.default})")
             kind = column.type
             self._db.execute(
@@ -273,7 +284,10 @@ class Catalogue:
              index.kind == "UQ", index.filter is not None, index.filter],
         )  # fmt: skip
         names = [column.name.lower() for column in table.columns]
-        rows = [(table.id, number, at, names.index(name.lower()) + 1, at) for at, name in enumerate(index.columns, 1)]
+        rows = [
+            (table.id, number, at, names.index(name.lower()) + 1, at)
+            for at, name in enumerate(index.columns, 1)
+        ]
         self._db.executemany(
             f'INSERT INTO "{p}sys.index_columns" (object_id, index_id, index_column_id, column_id, key_ordinal) '
             "VALUES (?, ?, ?, ?, ?)", rows,
@@ -309,16 +323,19 @@ class Catalogue:
         self._db.execute(f'DELETE FROM "{p}sys.objects" WHERE parent_object_id = ?', [table.id])
         self._db.execute(f"DROP TABLE {table.sqlite}")
 
-    def rename(self, table: Table, name: str) -> None:
-        """Give a table another name."""
+    def rename(self, table: Table, name: str) -> int:
+        """Give a table another name; return 0."""
         self._db.execute(f"ALTER TABLE {table.sqlite} RENAME TO {stored(table.schema, name)}")
         self._db.execute('UPDATE "sys.objects" SET name = ? WHERE object_id = ?', [name, table.id])
+        return 0
 
 
 def foreign_key(db: sqlite3.Connection, table: Table, *, referenced: bool) -> str:
     """Return the name of a foreign key of a table, or of one that refers to it."""
     side = "other_object_id" if referenced else "parent_object_id"
-    found = db.execute(f'SELECT name FROM "sys.objects" WHERE type = \'F\' AND {side} = ?', [table.id]).fetchone()
+    found = db.execute(
+        f"SELECT name FROM \"sys.objects\" WHERE type = 'F' AND {side} = ?", [table.id]
+    ).fetchone()
     return str(found[0])
 
 

@@ -77,12 +77,14 @@ class Connection:
         login = wire.read_login(message)
         reply = wire.Reply()
         try:
-            self.session = self._server.session(login["user"], login["password"], login["database"], self._look)
+            self.session = self._server.session(
+                login["user"], login["password"], login["database"], self._look
+            )
         except SqlError as error:
             reply.error(error)
             self._packets.send(reply.finish())
             raise EOFError from None
-        self.session.on_transaction = self._transaction_changed
+        self.session.transaction.told = self._transaction_changed
         size = min(max(login["packet"], 512), 32767)
         self._greet(reply, self.session.database, size)
         self._packets.send(reply.finish())
@@ -155,14 +157,15 @@ class Connection:
         if request != 5 and message[at + 3 + message[at + 2]] & 1:
             self.session.run(words[5])
 
-    def _transaction_changed(self, began: bool, committed: bool) -> None:
+    def _transaction_changed(self, what: str) -> None:
         assert self.session
-        described = lambda: b"\x08" + self._descriptor.to_bytes(8, "little")  # noqa: E731
-        if began:
+        if what == "began":
             self._descriptor = self._server.next_descriptor()
-            self.session.reply.environment(8, described())
+        described = b"\x08" + self._descriptor.to_bytes(8, "little")
+        if what == "began":
+            self.session.reply.environment(8, described)
         else:
-            self.session.reply.environment(9 if committed else 10, b"\0", described())
+            self.session.reply.environment(9 if what == "committed" else 10, b"\0", described)
 
     # --- procedures ---
 
@@ -202,7 +205,9 @@ class Connection:
         text, declared = self._statement(first.values[0])
         kinds = [parameter.type for parameter in first.parameters[1:]]
         names = [name for name, _ in declared]
-        outcomes = session.run_array(text, list(zip(names, kinds, strict=True)), [m.values[1:] for m in members])
+        outcomes = session.run_array(
+            text, list(zip(names, kinds, strict=True)), [m.values[1:] for m in members]
+        )
         end = len(members) - 1
         for number, outcome in enumerate(outcomes):
             if isinstance(outcome, SqlError):
@@ -222,7 +227,9 @@ class Connection:
         self._prepared[handle] = (text, declarations(declared))
         return handle
 
-    def _run(self, text: str, declared: Declared, parameters: Sequence[Parameter], values: Sequence[Any]) -> None:
+    def _run(
+        self, text: str, declared: Declared, parameters: Sequence[Parameter], values: Sequence[Any]
+    ) -> None:
         assert self.session
         names = [p.name.lstrip("@").lower() for p in parameters]
         given = {

@@ -11,13 +11,16 @@ from sqlglot.dialects.tsql import TSQL
 
 from labs.tds.catalogue import Column, Index, Table, parts, quote
 from labs.tds.errors import SqlError, unknown
-from labs.tds.translate import kind_in, name_of, read
+from labs.tds.kinds import kind_in, name_of
+from labs.tds.translate import read
 
 if TYPE_CHECKING:
     from labs.tds.batch import Statement
     from labs.tds.session import Session
 
-DECLARED = re.compile(r"@(\w+)\s+(?:AS\s+)?([A-Za-z]\w*(?:\s*\([^)]*\))?)\s*(?:=\s*(.+))?", re.DOTALL | re.IGNORECASE)
+DECLARED = re.compile(
+    r"@(\w+)\s+(?:AS\s+)?([A-Za-z]\w*(?:\s*\([^)]*\))?)\s*(?:=\s*(.+))?", re.DOTALL | re.IGNORECASE
+)
 
 
 def define(session: Session, statement: Statement) -> int:
@@ -61,7 +64,10 @@ class _Constraints:
     def title(self, prefix: str, given: str) -> str:
         """Return a constraint's name, or one as the server makes it."""
         count = len(self.indexes) + len(self.checks) + len(self.references)
-        return given or f"{prefix}__{self.name[:9]}__{abs(hash((self.schema, self.name, count))) & 0xFFFFFFFF:08X}"
+        return (
+            given
+            or f"{prefix}__{self.name[:9]}__{abs(hash((self.schema, self.name, count))) & 0xFFFFFFFF:08X}"
+        )
 
     def add(self, node: exp.Expression, given: str, column: str | None) -> bool:
         """Take a constraint of the table, or of one column."""
@@ -212,7 +218,7 @@ def split(text: str) -> list[str]:
     return [*found, text[start:]] if text.strip() else []
 
 
-def names(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     """Return the words of a statement, names without their quotes."""
     return [token.text for token in TSQL().tokenize(text)]
 

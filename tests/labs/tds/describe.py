@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
 from labs.tds.batch import Statement, parse
 from labs.tds.catalogue import Column
 from labs.tds.errors import unknown
-from labs.tds.translate import name_of, read
+from labs.tds.kinds import Kinds, name_of
+from labs.tds.translate import read
 from labs.tds.types import Type
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def describe_parameters(session: Session, text: str) -> None:
     rows = []
     for number, (name, column) in enumerate(_columns(session, text), 1):
         kind = column.type
-        row = [None] * len(UNDECLARED)
+        row: list[Any] = [None] * len(UNDECLARED)
         row[:8] = [number, name, kind.id, str(kind), kind.max_length, kind.digits, kind.scale, None]
         row[16:21] = [0, 0, 0, 1, 0]
         row[22:] = [kind.id, kind.max_length]
@@ -82,7 +83,9 @@ def describe_parameters(session: Session, text: str) -> None:
 
 def _columns(session: Session, text: str) -> list[tuple[str, Column]]:
     tree, found = read(text), []
-    for parameter in sorted(tree.find_all(exp.Parameter), key=lambda each: int(re.sub(r"\D", "", each.name) or 0)):
+    for parameter in sorted(
+        tree.find_all(exp.Parameter), key=lambda each: int(re.sub(r"\D", "", each.name) or 0)
+    ):
         column = _target(session, tree, parameter)
         if column is None:
             raise unknown(f"the type of @{parameter.name} in {text}")
@@ -94,9 +97,11 @@ def _target(session: Session, tree: exp.Expression, parameter: exp.Parameter) ->
     translator = session.translator()
     if isinstance(tree, exp.Insert) and isinstance(parameter.parent, exp.Tuple):
         table = translator.table(tree.this)
-        names = [name_of(c) for c in tree.this.expressions] or [c.name for c in table.columns if not c.identity]
+        names = [name_of(c) for c in tree.this.expressions] or [
+            c.name for c in table.columns if not c.identity
+        ]
         return table.column(names[parameter.parent.expressions.index(parameter)])
     other = parameter.parent and parameter.parent.args.get("this")
-    if isinstance(other, exp.Column) and (kind := translator.kind(other)):
+    if isinstance(other, exp.Column) and (kind := Kinds(session.catalogue, {}).kind(other)):
         return Column(other.name, kind)
     return None

@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from labs.tds.types import Decoder, Type, decoder, read_type
+from labs.tds.encoding import Decoder, decoder
+from labs.tds.types import Type, read_type
 
 PROCEDURES = {2: "sp_cursoropen", 10: "sp_executesql", 11: "sp_prepare", 12: "sp_execute", 13: "sp_prepexec",
               14: "sp_prepexecrpc", 15: "sp_unprepare"}  # fmt: skip

@@ -92,8 +92,8 @@ class Server:
 
     def drop(self, name: str) -> None:
         """Drop a database that nobody uses."""
-        if any(database == name for _, database in self.all_sessions()):
-            raise SqlError(3702, f"Cannot drop database \"{name}\" because it is currently in use.")
+        if any(database == name for _, database in self.sessions()):
+            raise SqlError(3702, f'Cannot drop database "{name}" because it is currently in use.')
         with self._guard:
             del self._databases[name.lower()]
         for path in self._folder.glob(f"{glob.escape(name)}.db*"):
@@ -169,7 +169,7 @@ class Server:
         for _, thread in cut:
             thread.join()
 
-    def all_sessions(self) -> list[tuple[int, str]]:
+    def sessions(self) -> list[tuple[int, str]]:
         """Return number and database of each session."""
         with self._guard:
             return [(c.session.number, c.session.database) for c in self._threads if c.session]

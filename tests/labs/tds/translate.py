@@ -14,11 +14,9 @@ from sqlglot.tokens import TokenType
 
 from labs.tds.catalogue import Catalogue, Column, Table
 from labs.tds.errors import SqlError, unknown
-from labs.tds.functions import INT, KINDS, TEXT
-from labs.tds.types import INTEGERS, TEXTS, Type, type_of
-from labs.tds.values import type_from_text
-
-Kinds = Sequence[tuple[str, Type | None]]  # columns of something that can be selected from
+from labs.tds.functions import KINDS
+from labs.tds.kinds import RENAMED, Kinds, ctes, kind_in, name_of
+from labs.tds.types import TEXTS, Type
 
 HINTS = {"HOLDLOCK", "UPDLOCK", "TABLOCK", "TABLOCKX", "XLOCK", "ROWLOCK", "PAGLOCK", "NOLOCK", "READPAST",
          "REPEATABLEREAD", "READCOMMITTED", "SERIALIZABLE", "KEEPIDENTITY"}  # fmt: skip
@@ -26,11 +24,6 @@ LOCKING = {"UPDLOCK", "XLOCK", "TABLOCKX", "HOLDLOCK", "REPEATABLEREAD", "SERIAL
 # What sqlglot does not tell apart or does not know.
 NAMES = {TokenType.STRING, TokenType.NATIONAL_STRING, TokenType.IDENTIFIER}
 REPLACED = {"CLUSTERED": "", "NONCLUSTERED": "", "REAL": "float(24)", "PERSISTED": ""}
-RENAMED: dict[type[exp.Expression], str] = {
-    exp.ObjectId: "object_id", exp.CurrentSchema: "schema_name", exp.CurrentTimestamp: "getdate",
-    exp.CurrentUser: "suser_sname", exp.Length: "len", exp.Uuid: "newid",
-    exp.CurrentTimestampLTZ: "sysdatetimeoffset",
-}  # fmt: skip
 
 
 class Plan(NamedTuple):
@@ -59,13 +52,6 @@ class Generator(SQLiteGenerator):
         **SQLiteGenerator.TRANSFORMS,
         exp.Identifier: lambda self, node: "`" + name_of(node).replace("`", "``") + "`",
     }
-
-
-def name_of(node: exp.Expression | None) -> str:
-    """Return a name; sqlglot keeps the # of a temporary table apart."""
-    if node is None:
-        return ""
-    return ("#" if node.args.get("temporary") else "") + node.name
 
 
 def plain(text: str) -> tuple[str, set[str]]:
@@ -104,18 +90,14 @@ def write(node: exp.Expression) -> str:
         raise unknown(f"{error}: {node.sql('tsql')}") from None
 
 
-def kind_in(node: exp.DataType) -> Type:
-    """Return the type that a declaration or CAST names."""
-    if node.this == exp.DataType.Type.USERDEFINED:
-        return type_from_text(str(node.args["kind"]))
-    return type_from_text(node.sql("tsql"))
-
-
 class Translator:
     """Translates statements against a catalogue; `variables` gives the types of @names."""
 
-    def __init__(self, catalogue: Catalogue, variables: Mapping[str, Type], identity_insert: str = "") -> None:
+    def __init__(
+        self, catalogue: Catalogue, variables: Mapping[str, Type], identity_insert: str = ""
+    ) -> None:
         self._catalogue, self._variables, self._identity_insert = catalogue, variables, identity_insert
+        self._kinds = Kinds(catalogue, variables)
         self._names: list[str] = []
         self._reads: set[str] = set()
 
@@ -159,10 +141,12 @@ class Translator:
 
     def _select(self, tree: exp.Expression) -> Plan:
         targets = []
-        for assigned in [node for node in tree.expressions if isinstance(node, exp.EQ) and _variable(node.this)]:
+        for assigned in [
+            node for node in tree.expressions if isinstance(node, exp.EQ) and _variable(node.this)
+        ]:
             targets.append(assigned.this.name.lower())
             assigned.replace(assigned.expression)
-        columns = tuple(self._projection(tree))
+        columns = tuple(self._kinds.projection(tree))
         return Plan("SELECT", write(self._translated(tree)), (), columns, targets=tuple(targets))
 
     def _insert(self, tree: exp.Insert) -> Plan:
@@ -174,30 +158,42 @@ class Translator:
             return self._insert_values(table, columns, source)
         if not isinstance(source, exp.Query):
             raise unknown(tree.sql("tsql"))
-        kinds = self._projection(source)
+        kinds = self._kinds.projection(source)
         if len(kinds) != len(columns):
-            raise SqlError(121, "The select list for the INSERT statement does not match the insert list.", severity=15)
+            raise SqlError(
+                121, "The select list for the INSERT statement does not match the insert list.", severity=15
+            )
         inner = write(self._translated(source))
         names = [f"c{at}" for at in range(len(columns))]
         terms = [exp.column(n).sql() for n in names]
-        values = [_converted(term, kind, column) for term, (_, kind), column in zip(terms, kinds, columns, strict=True)]
+        values = [
+            _converted(term, kind, column)
+            for term, (_, kind), column in zip(terms, kinds, columns, strict=True)
+        ]
         filled, extra = self._filled(table, columns)
         into = ", ".join(f"`{column.name}`" for column in [*columns, *filled])
-        listed = [f"{value} AS `{column.name}`" for value, column in zip([*values, *extra], [*columns, *filled], strict=True)]
+        listed = [
+            f"{value} AS `{column.name}`"
+            for value, column in zip([*values, *extra], [*columns, *filled], strict=True)
+        ]
         selected = f"WITH src ({', '.join(names)}) AS ({inner}) SELECT {', '.join(listed)} FROM src"
-        return Plan("INSERT", f"INSERT INTO {table.sqlite} ({into}) {selected}", (), table=table, source=selected)
+        return Plan(
+            "INSERT", f"INSERT INTO {table.sqlite} ({into}) {selected}", (), table=table, source=selected
+        )
 
     def _insert_values(self, table: Table, columns: Sequence[Column], source: exp.Values) -> Plan:
         rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in source.expressions]
         if any(len(row) != len(columns) for row in rows):
-            raise SqlError(110, "There are fewer or more columns in the INSERT statement than values.", severity=15)
+            raise SqlError(
+                110, "There are fewer or more columns in the INSERT statement than values.", severity=15
+            )
         bare = len(rows) == 1 and all(_variable(cell) for cell in rows[0])
         filled, extra = self._filled(table, columns)
         texts = []
         for row in rows:
             cells = []
             for cell, column in zip(row, columns, strict=True):
-                kind = column.type if bare else self.kind(cell)
+                kind = column.type if bare else self._kinds.kind(cell)
                 cells.append(_converted(write(self._translated(cell)), kind, column))
             texts.append(f"({', '.join([*cells, *extra])})")
         into = ", ".join(f"`{column.name}`" for column in [*columns, *filled])
@@ -228,22 +224,28 @@ class Translator:
             value = f"t_next_identity({table.id})"
             if not column.identity:
                 default = read(f"SELECT {column.default}").expressions[0]
-                kind = self.kind(default)
+                kind = self._kinds.kind(default)
                 value = _converted(write(self._translated(default)), kind, column)
             columns.append(column)
             values.append(value)
         return columns, values
 
     def _update(self, tree: exp.Update) -> Plan:
-        table, alias, others, where = self._from(tree, tree.this, tree.args.get("from_") or tree.args.get("from"))
+        table, alias, others, where = self._from(
+            tree, tree.this, tree.args.get("from_") or tree.args.get("from")
+        )
         changes = []
         for change in tree.expressions:
             if not isinstance(change, exp.EQ) or not isinstance(change.this, exp.Column):
                 raise unknown(tree.sql("tsql"))
             column = self._column(table, change.this.name)
-            value = _converted(write(self._translated(change.expression)), self.kind(change.expression), column)
+            value = _converted(
+                write(self._translated(change.expression)), self._kinds.kind(change.expression), column
+            )
             changes.append(f"`{column.name}` = {value}")
-        sql = f"UPDATE {table.sqlite} AS {alias} SET {', '.join(changes)}{others and f' FROM {others}'}{where}"
+        sql = (
+            f"UPDATE {table.sqlite} AS {alias} SET {', '.join(changes)}{others and f' FROM {others}'}{where}"
+        )
         return Plan("UPDATE", sql, (), table=table)
 
     def _delete(self, tree: exp.Delete) -> Plan:
@@ -289,9 +291,9 @@ class Translator:
     def _translated(self, tree: exp.Expression) -> exp.Expression:
         """Return a tree for SQLite; types are looked up before anything is changed."""
         for node in tree.find_all(exp.Add, exp.Sum):
-            node.meta["kind"] = self.kind(node)
+            node.meta["kind"] = self._kinds.kind(node)
         for node in tree.find_all(exp.Cast):
-            node.meta["source"] = self.kind(node.this)
+            node.meta["source"] = self._kinds.kind(node.this)
         return tree.transform(self._node)
 
     def _call(self, name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
@@ -313,7 +315,11 @@ class Translator:
         if name.startswith("t_"):
             return node
         if name not in KINDS:
-            raise SqlError(195, f"'{node.name}' is not a recognized built-in function name (in the stand-in).", severity=15)
+            raise SqlError(
+                195,
+                f"'{node.name}' is not a recognized built-in function name (in the stand-in).",
+                severity=15,
+            )
         return self._call(name, node.expressions)
 
     def _parameter(self, node: exp.Parameter) -> exp.Expression:
@@ -330,13 +336,15 @@ class Translator:
         if not isinstance(node.this, exp.Identifier):
             raise unknown(node.sql("tsql"))
         name = name_of(node.this)
-        if not node.db and any(name.lower() == cte.alias.lower() for cte in _ctes(node)):
+        if not node.db and any(name.lower() == cte.alias.lower() for cte in ctes(node)):
             return node
         table = self.table(node)
         self._reads.add(table.path)
         plain = table.name if table.name.startswith("#") else f"{table.schema}.{table.name}"
         changed = exp.Table(this=exp.to_identifier(plain, quoted=True))
-        changed.set("alias", node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
+        changed.set(
+            "alias", node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True))
+        )
         joins = [join.transform(self._node, copy=False) for join in node.args.get("joins") or []]
         changed.set("joins", joins or None)
         return changed
@@ -369,97 +377,6 @@ class Translator:
     def _column_node(self, node: exp.Column) -> exp.Expression:
         return exp.column(node.this, table=node.args.get("table"))
 
-    # --- types ---
-
-    def kind(self, node: exp.Expression) -> Type | None:
-        """Return the type of an expression, None if only its value will tell."""
-        if isinstance(node, exp.Parameter):
-            return self._variables.get(node.name.lower())
-        if isinstance(node, exp.Column):
-            return self._kind_of_column(node)
-        if isinstance(node, exp.Cast):
-            return TEXT if node.to.this == exp.DataType.Type.TEXT else kind_in(node.to)
-        if isinstance(node, exp.Literal):
-            return _literal_kind(node)
-        if isinstance(node, exp.Subquery | exp.Select):
-            return self._projection(node)[0][1]
-        if isinstance(node, exp.Anonymous):
-            return KINDS.get(node.name.lower())
-        if type(node) in RENAMED:
-            return KINDS[RENAMED[type(node)]]
-        if isinstance(node, exp.Count):
-            return Type("bigint") if node.args.get("big_int") else INT
-        if isinstance(node, exp.National | exp.Concat | exp.Left | exp.Substring | exp.Upper | exp.Lower | exp.Trim):
-            return TEXT
-        if isinstance(node, exp.Window):
-            return Type("bigint") if isinstance(node.this, exp.RowNumber) else self.kind(node.this)
-        return self._kind_of_operands(node)
-
-    def _kind_of_operands(self, node: exp.Expression) -> Type | None:
-        if isinstance(node, exp.Case):
-            kinds = [self.kind(branch.args["true"]) for branch in node.args["ifs"]]
-        elif isinstance(node, exp.Coalesce):
-            kinds = [self.kind(node.this), *map(self.kind, node.expressions)]
-        elif isinstance(node, exp.Add | exp.Sub | exp.Mul):
-            kinds = [self.kind(node.this), self.kind(node.expression)]
-            kinds = kinds if all(k and (k.name in TEXTS or k.name in INTEGERS) for k in kinds) else []
-        elif isinstance(node, exp.Max | exp.Min | exp.Paren | exp.Alias):
-            kinds = [self.kind(node.this)]
-        elif isinstance(node, exp.Sum):
-            kind = self.kind(node.this)
-            kinds = [Type("decimal", 0, 38, kind.scale)] if kind and kind.name == "decimal" else []
-        else:
-            kinds = []
-        return next(filter(None, kinds), None)
-
-    def _kind_of_column(self, node: exp.Column) -> Type | None:
-        wanted, qualifier = node.name.lower(), name_of(node.args.get("table")).lower()
-        scope: Any = node
-        while (scope := scope.parent) is not None:
-            if not isinstance(scope, exp.Select | exp.Update | exp.Delete):
-                continue
-            for alias, columns in self._sources(scope):
-                kinds = {name.lower(): kind for name, kind in columns}
-                if qualifier in ("", alias.lower()) and wanted in kinds:
-                    return kinds[wanted]
-        return None
-
-    def _sources(self, scope: exp.Expression) -> list[tuple[str, Kinds]]:
-        origin = scope.args.get("from_") or scope.args.get("from")
-        nodes = [origin.this] if origin else []
-        if isinstance(scope, exp.Update | exp.Delete) and isinstance(scope.this, exp.Table):
-            nodes.append(scope.this)
-        nodes += [join.this for node in list(nodes) for join in node.args.get("joins") or []]
-        nodes += [join.this for join in scope.args.get("joins") or []]
-        return [(node.alias or name_of(node.this), self._columns(node)) for node in nodes]
-
-    def _columns(self, node: exp.Expression) -> Kinds:
-        if isinstance(node, exp.Subquery):
-            return self._projection(node)
-        if not isinstance(node, exp.Table):
-            raise unknown(node.sql("tsql"))
-        for cte in _ctes(node):
-            if not node.db and cte.alias.lower() == node.name.lower():
-                return self._projection(cte.this)
-        table = self._catalogue.table(node.db or "dbo", name_of(node.this))
-        return [(column.name, column.type) for column in table.columns] if table else []
-
-    def _projection(self, query: exp.Expression) -> Kinds:
-        while not isinstance(query, exp.Select):
-            if not isinstance(query, exp.Subquery | exp.SetOperation):
-                raise unknown(query.sql("tsql"))
-            query = query.this
-        found: list[tuple[str, Type | None]] = []
-        for node in query.expressions:
-            if node.is_star:
-                qualifier = name_of(node.args.get("table")).lower() if isinstance(node, exp.Column) else ""
-                for alias, columns in self._sources(query):
-                    found += columns if qualifier in ("", alias.lower()) else []
-            else:
-                name = node.name if isinstance(node, exp.Column) else node.alias
-                found.append((name, self.kind(node)))
-        return found
-
 
 NODES: dict[type[exp.Expression], Callable[[Translator, Any], exp.Expression]] = {
     exp.Parameter: Translator._parameter, exp.Table: Translator._table, exp.Cast: Translator._cast,
@@ -470,26 +387,6 @@ NODES: dict[type[exp.Expression], Callable[[Translator, Any], exp.Expression]] =
 
 def _variable(node: exp.Expression) -> bool:
     return isinstance(node, exp.Parameter) and not isinstance(node.this, exp.Parameter)
-
-
-def _ctes(node: exp.Expression) -> list[exp.Expression]:
-    found: list[exp.Expression] = []
-    while node.parent is not None:
-        node = node.parent
-        clause = node.args.get("with_") or node.args.get("with")
-        found += clause.expressions if clause else []
-    return found
-
-
-def _literal_kind(node: exp.Literal) -> Type:
-    if node.is_string:
-        return Type("varchar", max(len(node.this), 1))
-    if node.is_int:
-        return type_of(int(node.this))
-    if "e" in node.this.lower():
-        return Type("float")
-    whole, _, part = node.this.partition(".")
-    return Type("decimal", 0, max(len(whole.lstrip("0")) + len(part), 1), len(part))
 
 
 def _converted(sql: str, kind: Type | None, column: Column) -> str:

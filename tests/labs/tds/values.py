@@ -133,7 +133,11 @@ def _text(value: Any, source: Type, target: Type, cut: bool) -> str:
     text = _words(value, source)
     if target.name in ("varchar", "char"):
         text = text.encode("cp1252", "replace").decode("cp1252")
-    size = len(text) if target.name in ("varchar", "char") or text.isascii() else len(text.encode("utf-16-le")) // 2
+    size = (
+        len(text)
+        if target.name in ("varchar", "char") or text.isascii()
+        else len(text.encode("utf-16-le")) // 2
+    )
     if 0 <= target.size < size:
         if not cut and len(text.rstrip(" ")) > target.size:
             raise SqlError(8152, value=text[: target.size])

@@ -52,7 +52,9 @@ def _violation(
     if kind == "NOT NULL":
         return SqlError(515, column=what.rpartition(".")[2], table=path, verb=plan.verb)
     if kind == "CHECK":
-        return SqlError(547, verb=plan.verb, kind="CHECK", name=what, database=database, table=table.path, column="")
+        return SqlError(
+            547, verb=plan.verb, kind="CHECK", name=what, database=database, table=table.path, column=""
+        )
     if kind == "FOREIGN KEY":
         parent = plan.verb == "DELETE"
         return SqlError(547, verb=plan.verb, kind="REFERENCE" if parent else "FOREIGN KEY",

@@ -7,8 +7,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from labs.tds.encoding import encoder
 from labs.tds.errors import SqlError
-from labs.tds.types import Type, encoder, type_info
+from labs.tds.types import Type, type_info
 
 BATCH, RPC, ATTENTION, BULK, TRANSACTION, LOGIN, PRELOGIN = 0x01, 0x03, 0x06, 0x07, 0x0E, 0x10, 0x12
 RESET = 0x08 | 0x10  # status bits of a packet: reset the connection first
