@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import open_lab
+from labs import KINDS, Lab
 
 from adaptive.orders import orders
 from benchmarks.comparison import STRATEGIES, Comparison, Plan, Result, Run, compare, measure
@@ -28,6 +30,13 @@ def performance_test(folder: Path, *arguments: str) -> subprocess.CompletedProce
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     return reach(f"sqlite:///{tmp_path}/x.db")
+
+
+@pytest.fixture(params=KINDS)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """A database of each kind."""
+    with open_lab(request, tmp_path) as found:
+        yield found
 
 
 def rates(**given: float) -> Comparison:
@@ -73,6 +82,13 @@ def test_a_run_writes_batches_of_its_size_and_leaves_no_table(tmp_path: Path, da
     assert (run.rows, run.batches) == (1_000, 10)
     with closing(sqlite3.connect(tmp_path / "x.db")) as link:
         assert link.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def test_every_kind_of_database_is_measured_and_checked(lab: Lab) -> None:
+    """Without the price: the stand-in for MongoDB stores no Decimal128."""
+    some = [{name: value for name, value in order.items() if name != "price"} for order in orders(300)]
+    run = measure(reach(lab.url), STRATEGIES[1], some, seconds=60)
+    assert (run.rows, run.batches) == (300, 3)
 
 
 def test_a_producer_stops_at_its_deadline(database: Database) -> None:
