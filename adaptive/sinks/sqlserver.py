@@ -222,6 +222,7 @@ VERDICTS: dict[int, Verdict] = {
 STATES: dict[str, Verdict] = {"08": "in_doubt", "22": "reject", "23": "reject", "40": "retry",
                               "HYT": "in_doubt"}  # fmt: skip
 TAKEN_KEY = (2627, 2601)
+NO_RIGHT = (229, 262, 1088, 2760)
 RESERVED = ("server", "address", "addr", "uid", "pwd", "user", "password", "dsn", "filedsn", "odbc_connect")
 USER_ERROR = 50_000  # RAISERROR and THROW, as triggers use them to refuse a row
 
@@ -459,17 +460,24 @@ class SqlserverSink:
             raise LookupError(f"table {table} does not exist; create it first (or load with --create)")
         if missing := self._missing_rights(table):
             raise PermissionError(f"rights are missing on {table}; run: {'; '.join(missing)}")
-        if self._ledger:
+        try:
             with self._transaction("ledger"):
-                for word in LEDGER:
-                    if not self._exists(self._ledger_table(word)):
-                        self._change(LEDGER[word])
-        with self._transaction(str(table)):
-            if not self._locate().oid and schema is not None:
-                self._create(schema)
-            if self._ledger:
-                self._start(load)
+                self._make_ledger()
+            with self._transaction(str(table)):
+                if not self._locate().oid and schema is not None:
+                    self._create(schema)
+                if self._ledger:
+                    self._start(load)
+        except ServerError as error:
+            if error.number in NO_RIGHT:
+                raise PermissionError(str(error)) from error
+            raise
         return self.columns()
+
+    def _make_ledger(self) -> None:
+        for word in LEDGER if self._ledger else ():
+            if not self._exists(self._ledger_table(word)):
+                self._change(LEDGER[word])
 
     def columns(self) -> Sequence[tuple[Any, ...]]:
         """Return the table's columns, and change nothing. Raises LookupError if it is missing."""
@@ -591,19 +599,10 @@ class SqlserverSink:
         """Insert the receipt; False if it is there already."""
         segments = [list(segment) for segment in receipt["segments"]]
         splits = sorted({split for split, _, _ in segments})
-        load, batch = receipt["load"], receipt["batch"]
-        values = (
-            load,
-            batch,
-            json.dumps(segments),
-            receipt["rows"],
-            load,
-            receipt["owner"],
-            *splits,
-            len(splits),
-        )
+        load, batch, owner = receipt["load"], receipt["batch"], receipt["owner"]
+        entry = load, batch, json.dumps(segments), receipt["rows"]
         try:
-            if not self._change(RECEIPT, *values, markers=_markers(splits)):
+            if not self._change(RECEIPT, *entry, load, owner, *splits, len(splits), markers=_markers(splits)):
                 raise OwnershipLostError(f"load {load} was taken over by another run")
         except ServerError as error:
             if error.number in TAKEN_KEY:
@@ -616,8 +615,9 @@ class SqlserverSink:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> Rejections:
         """Write mappings of column to value; a column that a row lacks gets its default.
 
-        Returns the rows with values their columns cannot hold, and those whose unique key was taken, if the
-        others could be written; else all or nothing. Raises ServerError or LookupError (no such column).
+        Returns the rows with values their columns cannot hold, those whose unique key was taken, if the
+        others could be written, and those that end the transaction; else all or nothing. Raises
+        ServerError, or LookupError if the key is missing.
         """
         return self._deliver(rows)
 
@@ -626,7 +626,12 @@ class SqlserverSink:
         return self._deliver(rows)
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
-        """Make the transaction durable; `rejected` and `rows` correct the receipt."""
+        """Make the transaction durable; `rejected` and `rows` correct the receipt.
+
+        Raises ServerError, also if the server has ended the transaction before.
+        """
+        if self.doomed:
+            raise ServerError("25000", 0, "the server has rolled the transaction back")
         receipt = self._receipt
         if receipt and (rejected or rows is not None):
             positions = json.dumps([list(position) for position in rejected])
@@ -657,7 +662,7 @@ class SqlserverSink:
         if isinstance(error, OwnershipLostError):
             return "taken_over"
         if not isinstance(error, ServerError):
-            return "reject" if isinstance(error, ValueError | OverflowError) else "fatal"
+            return "reject" if isinstance(error, UnicodeError | OverflowError) else "fatal"
         known = [STATES[state] for n in (3, 2) if (state := error.sqlstate[:n]) in STATES]
         by_number: Verdict = "reject" if error.number >= USER_ERROR else (known or ["fatal"])[0]
         verdict = VERDICTS.get(error.number, by_number)
@@ -966,9 +971,8 @@ class SqlserverSink:
                 raise
             with suppress(ServerError):
                 self._change(UNDO_INSERT)
-                self._reason = str(error).partition(" The duplicate key value is ")[
-                    0
-                ]  # of the first row only
+                # The message ends with the key value of the first such row.
+                self._reason = str(error).partition(" The duplicate key value is ")[0]
                 return self._insert_free(columns, key)
             raise
         return []

@@ -524,6 +524,9 @@ def test_a_transaction_that_the_server_ended_cannot_be_committed_without_its_rec
         with pytest.raises(ServerError):
             sink.write(some(5, 9))
         assert sink.doomed
+        with pytest.raises(ServerError, match="rolled the transaction back"):
+            sink.commit()
+    assert item_ids(faulty) == []
 
 
 @pytest.mark.parametrize("number", [1222, 701, 9002, 3906])
