@@ -54,25 +54,22 @@ class Link:
         self._flowing.set()
         self._client, self._server, self._plan, self._hold = client, server, plan, hold
         self._pumps = 2
-        self._ending: asyncio.Future[tuple[bool, Fault | None]] = asyncio.get_running_loop().create_future()
+        self._cuts: list[Cut] = []
+        self._ending: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # by RST?
 
-    def end(self, *, reset: bool, fault: Fault | None = None) -> None:
-        """Let `run` end the connection on both sides, by RST or by FIN, because of a fault or not."""
+    def end(self, *, reset: bool) -> None:
+        """Let `run` end the connection on both sides, by RST or by FIN."""
         if not self._ending.done():
-            self._ending.set_result((reset, fault))
-
-    @property
-    def ending(self) -> bool:
-        """Return whether the connection was told to end."""
-        return self._ending.done()
+            self._ending.set_result(reset)
 
     def stall(self) -> None:
         """Let nothing pass any more, in any direction."""
         self._flowing.clear()
 
     def resume(self) -> None:
-        """Let everything pass again."""
-        self._flowing.set()
+        """Let everything pass again, unless the connection is being cut."""
+        if not self._cuts:
+            self._flowing.set()
 
     async def run(self) -> None:
         """Forward in both directions until the connection has ended, and end it on both sides."""
@@ -80,13 +77,13 @@ class Link:
             asyncio.create_task(self._pump("up", self._client.reader, self._server)),
             asyncio.create_task(self._pump("down", self._server.reader, self._client)),
         ]
-        reset, fault = await self._ending
+        reset = await self._ending
         for pump in pumps:
             pump.cancel()
         await asyncio.wait(pumps)
         await asyncio.gather(self._client.end(reset=reset), self._server.end(reset=reset))
-        if fault:
-            self._plan.fire(fault)
+        for cut in self._cuts:
+            self._plan.fire(cut)
 
     async def _pump(self, direction: Direction, reader: StreamReader, to: Side) -> None:
         to.writer.transport.set_write_buffer_limits(high=0)  # `drain` means: the kernel has it
@@ -124,7 +121,7 @@ class Link:
             await self._flowing.wait()
             allowed, fault = self._plan.let(self, direction, waiting, settled=settled)
             if fault:
-                self.stall()  # first: an answer to what passes now must not
+                self._hold_for(fault)  # first: an answer to what passes now must not
             to.writer.write(waiting[:allowed])
             await to.writer.drain()
             self._plan.passed[direction] += allowed
@@ -134,9 +131,14 @@ class Link:
             await to.flush()
             self._happen(fault)
 
+    def _hold_for(self, fault: Fault) -> None:
+        self.stall()
+        if isinstance(fault, Cut):
+            self._cuts.append(fault)
+
     def _happen(self, fault: Fault) -> None:
         if isinstance(fault, Cut):
-            self.end(reset=fault.reset, fault=fault)
+            self.end(reset=fault.reset)
         else:
             self._plan.fire(fault)
 

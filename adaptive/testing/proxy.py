@@ -14,7 +14,7 @@ import asyncio
 import socket
 import threading
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -68,7 +68,7 @@ class FaultProxy:
 
     def arm(self, *plan: Planned) -> None:
         """Begin a new plan, for open connections, too; counting starts again at 0."""
-        self._do(lambda: self._plan.begin(plan))
+        self._do(lambda: self._begin(plan))
 
     def wait_for_fault(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds until a planned fault has happened; return whether one has."""
@@ -100,16 +100,9 @@ class FaultProxy:
             self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join()
 
-    def _do(self, act: Callable[[], object]) -> None:
-        """Act in the proxy's thread, then wait for what ends because of it."""
-
-        async def acted() -> None:
-            act()
-            ended = [task for task, link in self._links.items() if link is None or link.ending]
-            await asyncio.gather(*ended, return_exceptions=True)
-
+    def _do(self, act: Callable[[], Coroutine[None, None, None]]) -> None:
         if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(acted(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(act(), self._loop).result()
 
     # --- in the proxy's thread ---
 
@@ -121,8 +114,7 @@ class FaultProxy:
         server = await asyncio.start_server(self._arrive, sock=self._listener, limit=SEGMENT)
         await self._closing.wait()
         server.close()
-        self._end(reset=True)
-        await asyncio.gather(*self._links, return_exceptions=True)
+        await self._end(reset=True)
 
     def _arrive(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.create_task(self._link(Side(reader, writer)))
@@ -145,14 +137,18 @@ class FaultProxy:
         if refused:
             self._plan.fire(refused)
 
-    def _each(self, act: Callable[[Link], None]) -> None:
+    async def _begin(self, plan: tuple[Planned, ...]) -> None:
+        self._plan.begin(plan)
+
+    async def _each(self, act: Callable[[Link], None]) -> None:
         for link in self._links.values():
             if link:
                 act(link)
 
-    def _end(self, *, reset: bool) -> None:
+    async def _end(self, *, reset: bool) -> None:
         for task, link in self._links.items():
             if link:
                 link.end(reset=reset)
             else:
                 task.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)

@@ -327,6 +327,21 @@ def test_a_trickle_passes_a_few_bytes_at_a_time_and_a_delay_waits_before_each_of
     assert waits == [7] * 4
 
 
+def test_a_cut_that_waits_for_a_slow_reader_is_not_undone_by_resume() -> None:
+    size = 12_000  # fits in the kernel's buffer of the sender and not in that of the receiver
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        with FaultProxy(*listener.getsockname(), Cut(size)) as proxy, connect(proxy) as link:
+            link.sendall(bytes(2 * size))
+            server = listener.accept()[0]
+            while proxy.passed["up"] < size:
+                proxy.resume()
+            proxy.resume()
+            with server:
+                assert ending(server) == (bytes(size), "reset")
+            assert proxy.wait_for_fault(PATIENCE)
+
+
 def test_refuse_resets_connections_and_accept_lets_them_in_again() -> None:
     with echo() as server, FaultProxy(*server.address, Refuse(2)) as proxy:
         for _ in range(2):
