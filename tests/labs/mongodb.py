@@ -1,7 +1,7 @@
 """A MongoDB for tests: the one the environment names, else a private one on a free port.
 
-Found in this order: `ADAPTIVE_TEST_MONGODB_URL`, then `mongod` in PATH, then the stand-in nx-27017 in
-`.labs/mongodb`, which speaks MongoDB's protocol over SQLite.
+Found in this order: `ADAPTIVE_TEST_MONGODB_URL`, a container if those are wanted, `mongod` in PATH, then the
+stand-in nx-27017 in `.labs/mongodb`, which speaks MongoDB's protocol over SQLite.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.sinks import sink_class
 from adaptive.testing.proxy import FaultProxy
+from labs import containers
 
 VARIABLE = "ADAPTIVE_TEST_MONGODB_URL"
 ADVICE = f"lab mongo: none found; set {VARIABLE}, install mongod, or run make"
@@ -105,6 +106,9 @@ def server() -> Iterator[str | None]:
     mongod = shutil.which("mongod")
     if url := os.environ.get(VARIABLE):
         yield url
+    elif containers.wanted():
+        with containers.container("mongo", lambda url: MongoClient(url).admin.command("ping")) as url:
+            yield url
     elif mongod or STAND_IN.exists():
         with tempfile.TemporaryDirectory(prefix="adaptive-mongo-", ignore_cleanup_errors=True) as folder:
             yield from _private(mongod, Path(folder))

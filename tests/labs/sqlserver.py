@@ -1,7 +1,7 @@
 """A SQL Server for tests: the one the environment names, else a stand-in that speaks its protocol.
 
-Found in this order: `ADAPTIVE_TEST_MSSQL_URL`, then `labs.tds`. Either way Microsoft's ODBC driver
-is between.
+Found in this order: `ADAPTIVE_TEST_MSSQL_URL`, a container if those are wanted, then `labs.tds`. Either way
+Microsoft's ODBC driver is between.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.sinks import sink_class, sqlserver
-from labs import tds
+from labs import containers, tds
 
 VARIABLE = "ADAPTIVE_TEST_MSSQL_URL"
 ITEMS = "CREATE TABLE items (item_id int PRIMARY KEY, name nvarchar(200), amount int CHECK (amount > 0))"
@@ -40,6 +40,9 @@ def server() -> Iterator[str]:
     """Yield the URL of a login that may create databases."""
     if url := os.environ.get(VARIABLE):
         yield url
+    elif containers.wanted():
+        with containers.container("mssql", lambda url: connect(url).close()) as url:
+            yield url
     else:
         with tds.serving() as running:
             yield running.url
