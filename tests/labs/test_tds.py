@@ -49,8 +49,8 @@ def link(url: str) -> Iterator[Any]:
 def connect(url: str, *, autocommit: bool = False, password: str | None = None, database: str = "") -> Any:
     parts = urlsplit(url)
     return pyodbc.connect(
-        f"DRIVER={{{_find_driver()}}};SERVER=127.0.0.1,{parts.port};UID={parts.username};PWD={password or parts.password};"
-        f"DATABASE={database or unquote(parts.path[1:])};Encrypt=no;UseFMTONLY=yes",
+        f"DRIVER={{{_find_driver()}}};SERVER=127.0.0.1,{parts.port};UID={parts.username};"
+        f"PWD={password or parts.password};DATABASE={database or unquote(parts.path[1:])};Encrypt=no;UseFMTONLY=yes",
         autocommit=autocommit,
     )
 
@@ -79,7 +79,7 @@ def test_a_wrong_password_and_a_missing_database_are_refused(server: tds.Served)
 
 
 def test_what_is_not_known_fails_and_quotes_the_statement(link: Any) -> None:
-    with pytest.raises(pyodbc.Error, match="49999.*|does not know.*WAITFOR DELAY"):
+    with pytest.raises(pyodbc.Error, match=r"does not know: WAITFOR DELAY.*\(49999\)"):
         link.execute("WAITFOR DELAY '00:00:01'")
 
 
@@ -226,7 +226,8 @@ def test_xact_abort_rolls_back(link: Any) -> None:
 
 def test_a_doomed_transaction_refuses_to_write_and_ends_with_the_batch(url: str) -> None:
     with closing(connect(url, autocommit=True)) as link:
-        doomed = """SET NOCOUNT ON; BEGIN TRANSACTION; BEGIN TRY INSERT INTO items (id) VALUES (1); INSERT INTO items (id) VALUES ('x')
+        doomed = """SET NOCOUNT ON; BEGIN TRANSACTION;
+            BEGIN TRY INSERT INTO items (id) VALUES (1); INSERT INTO items (id) VALUES ('x')
             END TRY BEGIN CATCH {} END CATCH"""
         found = link.execute(doomed.format("SELECT XACT_STATE(), ERROR_NUMBER(); ROLLBACK")).fetchone()
         assert tuple(found) == (-1, 245)
@@ -260,7 +261,8 @@ def test_a_second_insert_of_a_key_waits_for_the_first(url: str, link: Any) -> No
 
 
 def test_a_circle_of_waits_has_a_victim(url: str, link: Any) -> None:
-    lock = "SET NOCOUNT ON; DECLARE @got int; EXEC @got = sp_getapplock @Resource = ?, @LockMode = 'Exclusive'; SELECT @got"
+    lock = """SET NOCOUNT ON; DECLARE @got int;
+        EXEC @got = sp_getapplock @Resource = ?, @LockMode = 'Exclusive'; SELECT @got"""
     assert link.execute(lock, "a").fetchval() == 0
     with closing(connect(url)) as other:
         other.execute("INSERT INTO items (id) VALUES (1)")
@@ -296,7 +298,7 @@ def test_an_array_updates(link: Any) -> None:
 
 def test_an_array_goes_into_a_temporary_table_and_from_there_into_the_target(link: Any) -> None:
     link.execute(
-        "DROP TABLE IF EXISTS [#stage]; CREATE TABLE [#stage] (id int, name nvarchar(5), at int IDENTITY(1,1))"
+        "DROP TABLE IF EXISTS [#stage]; CREATE TABLE [#stage] (id int, name nvarchar(5), at int IDENTITY)"
     )
     link.execute("INSERT INTO items (id, name) VALUES (1, 'old'), (2, 'kept')")
     cursor = link.cursor()

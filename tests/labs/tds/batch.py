@@ -12,12 +12,12 @@ from functools import lru_cache
 
 from sqlglot.dialects.tsql import TSQL
 from sqlglot.errors import TokenError
-from sqlglot.tokens import Token
+from sqlglot.tokenizer_core import Token
 
 from labs.tds.errors import SqlError, unknown
 
-STARTS = {"IF", "DECLARE", "EXEC", "EXECUTE", "COMMIT", "ROLLBACK", "SAVE", "THROW", "RAISERROR", "PRINT", "RETURN",
-          "CREATE", "ALTER", "DROP", "TRUNCATE", "BEGIN", "INSERT", "WAITFOR", "KILL"}  # fmt: skip
+STARTS = {"IF", "DECLARE", "EXEC", "EXECUTE", "COMMIT", "ROLLBACK", "SAVE", "THROW", "RAISERROR", "CREATE",
+          "ALTER", "DROP", "TRUNCATE", "BEGIN", "INSERT", "KILL"}  # fmt: skip
 OPENING = STARTS | {"SET", "SELECT", "UPDATE", "DELETE", "MERGE", "WITH", "WHILE"}
 AFTER_ALTER = {"ADD", "ALTER", "DROP"}  # keywords that go on with ALTER TABLE
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 from sqlglot.dialects.tsql import TSQL
 
-from labs.tds.catalogue import Column, Index, Table, parts, quote
 from labs.tds.errors import SqlError, unknown
 from labs.tds.kinds import kind_in, name_of
+from labs.tds.objects import Column, Index, Table, parts, quote
 from labs.tds.translate import read
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class _Constraints:
             catalogue.add_object(self.schema, name, "C", table.id, definition=f"({node.sql('tsql')})")
         for name, _, reference in self.references:
             parent = self.session.translator().table(_referenced(reference)[0])
-            catalogue.add_object(self.schema, name, "F", table.id, other_object_id=parent.id,
+            catalogue.add_object(self.schema, name, "F", table.id, referenced_object_id=parent.id,
                                  delete_referential_action=int("CASCADE" in _action(reference)))  # fmt: skip
         # SQLite looks at the newest index first, SQL Server at the primary key.
         for index in sorted(self.indexes, key=lambda index: index.kind == "PK"):

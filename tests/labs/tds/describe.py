@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from labs.tds.batch import Statement, parse
-from labs.tds.catalogue import Column
 from labs.tds.errors import unknown
 from labs.tds.kinds import Kinds, name_of
+from labs.tds.objects import Column
 from labs.tds.translate import read
 from labs.tds.types import Type
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 SMALL, WORD = Type("smallint"), Type("nvarchar", 128)
 UNDECLARED = (
     ("parameter_ordinal", Type("int")), ("name", WORD), ("suggested_system_type_id", Type("int")),
-    ("suggested_system_type_name", WORD), ("suggested_max_length", SMALL), ("suggested_precision", Type("tinyint")),
+    ("suggested_system_type_name", WORD), ("suggested_max_length", SMALL),
+    ("suggested_precision", Type("tinyint")),
     ("suggested_scale", Type("tinyint")), ("suggested_user_type_id", Type("int")),
-    ("suggested_user_type_database", WORD), ("suggested_user_type_schema", WORD), ("suggested_user_type_name", WORD),
+    ("suggested_user_type_database", WORD), ("suggested_user_type_schema", WORD),
+    ("suggested_user_type_name", WORD),
     ("suggested_assembly_qualified_type_name", WORD), ("suggested_xml_collection_id", Type("int")),
     ("suggested_xml_collection_database", WORD), ("suggested_xml_collection_schema", WORD),
     ("suggested_xml_collection_name", WORD), ("suggested_is_xml_document", Type("bit")),
     ("suggested_is_case_sensitive", Type("bit")), ("suggested_is_fixed_length_clr_type", Type("bit")),
     ("suggested_is_input", Type("bit")), ("suggested_is_output", Type("bit")),
-    ("formal_parameter_name", WORD), ("suggested_tds_type_id", Type("int")), ("suggested_tds_length", Type("int")),
+    ("formal_parameter_name", WORD), ("suggested_tds_type_id", Type("int")),
+    ("suggested_tds_length", Type("int")),
 )  # fmt: skip
-# ODBC's types with the sizes that the driver asks for: SQL_VARCHAR, SQL_WVARCHAR, SQL_VARBINARY, … (sp_datatype_info).
-ODBC = {12: ("varchar", 8000), -9: ("nvarchar", 4000), -3: ("varbinary", 8000), -2: ("binary", 8000),
-        93: ("datetime2", 27), 4: ("int", 10), -5: ("bigint", 19), -1: ("text", 2147483647),
-        -10: ("ntext", 1073741823), -4: ("image", 2147483647), 3: ("decimal", 38), 6: ("float", 53), -7: ("bit", 1),
-        91: ("date", 10), -154: ("time", 16), -155: ("datetimeoffset", 34), -11: ("uniqueidentifier", 36)}  # fmt: skip
+# ODBC's types, for sp_datatype_info: pyodbc asks how long texts and bytes may be, and how exact moments.
+ODBC = {12: ("varchar", 8000), -9: ("nvarchar", 4000), -3: ("varbinary", 8000), 93: ("datetime2", 27)}
 TYPE_INFO = (
     ("TYPE_NAME", WORD), ("DATA_TYPE", SMALL), ("PRECISION", Type("int")), ("LITERAL_PREFIX", WORD),
     ("LITERAL_SUFFIX", WORD), ("CREATE_PARAMS", WORD), ("NULLABLE", SMALL), ("CASE_SENSITIVE", SMALL),
@@ -49,8 +49,7 @@ TYPE_INFO = (
 def type_infos(session: Session, wanted: int) -> None:
     """Answer sp_datatype_info: one ODBC type, or all for 0."""
     rows = [
-        (name, code, size, None, None, None, 1, 0, 3, None, 0, None, name, None, 7 if code == 93 else None, code,
-         None, None, None, 0)
+        (name, code, size, None, None, None, 1, 0, 3, None, 0, None, name, None, 7, code, None, None, None, 0)
         for code, (name, size) in ODBC.items() if wanted in (0, code)
     ]  # fmt: skip
     names, kinds = zip(*TYPE_INFO, strict=True)

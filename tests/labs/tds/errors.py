@@ -9,7 +9,8 @@ MESSAGES: dict[int, tuple[str, int]] = {
     207: ("Invalid column name '{name}'.", 16),
     208: ("Invalid object name '{name}'.", 16),
     220: ("Arithmetic overflow error for data type {type}, value = {value}.", 16),
-    229: ("The {right} permission was denied on the object '{name}', database '{database}', schema '{schema}'.", 14),
+    229: ("The {right} permission was denied on the object '{name}', database '{database}', "
+          "schema '{schema}'.", 14),
     241: ("Conversion failed when converting date and/or time from character string.", 16),
     245: ("Conversion failed when converting the {source} value '{value}' to data type {type}.", 16),
     248: ("The conversion of the {source} value '{value}' overflowed an {type} column.", 16),
@@ -18,15 +19,14 @@ MESSAGES: dict[int, tuple[str, int]] = {
     262: ("{right} permission denied in database '{database}'.", 14),
     515: ("Cannot insert the value NULL into column '{column}', table '{table}'; "
           "column does not allow nulls. {verb} fails.", 16),
-    544: ("Cannot insert explicit value for identity column in table '{table}' when IDENTITY_INSERT is set to OFF.", 16),
+    544: ("Cannot insert explicit value for identity column in table '{table}' when IDENTITY_INSERT "
+          "is set to OFF.", 16),
     547: ("The {verb} statement conflicted with the {kind} constraint \"{name}\". "
           "The conflict occurred in database \"{database}\", table \"{table}\"{column}.", 16),
     911: ("Database '{name}' does not exist. Make sure that the name is entered correctly.", 16),
     1205: ("Transaction (Process ID {process}) was deadlocked on lock resources with another process and has "
            "been chosen as the deadlock victim. Rerun the transaction.", 13),
     1222: ("Lock request time out period exceeded.", 16),
-    1505: ("The CREATE UNIQUE INDEX statement terminated because a duplicate key was found for the object name "
-           "'{table}' and the index name '{name}'. The duplicate key value is ({value}).", 16),
     2601: ("Cannot insert duplicate key row in object '{table}' with unique index '{name}'. "
            "The duplicate key value is ({value}).", 14),
     2627: ("Violation of {kind} constraint '{name}'. Cannot insert duplicate key in object '{table}'. "
@@ -42,16 +42,15 @@ MESSAGES: dict[int, tuple[str, int]] = {
            "file. Roll back the transaction.", 16),
     3931: ("The current transaction cannot be committed and cannot be rolled back to a savepoint. "
            "Roll back the entire transaction.", 16),
-    3998: ("Uncommittable transaction is detected at the end of the batch. The transaction is rolled back.", 16),
+    3998: ("Uncommittable transaction is detected at the end of the batch. "
+           "The transaction is rolled back.", 16),
     4060: ('Cannot open database "{name}" requested by the login. The login failed.', 11),
-    4819: ("Cannot bulk load. The bulk data stream was incorrectly specified as sorted.", 16),
     6401: ("Cannot roll back {name}. No transaction or savepoint of that name was found.", 16),
     8114: ("Error converting data type {source} to {type}.", 16),
     8115: ("Arithmetic overflow error converting {source} to data type {type}.", 16),
     8152: ("String or binary data would be truncated.", 16),
     8169: ("Conversion failed when converting from a character string to uniqueidentifier.", 16),
     8179: ("Could not find prepared statement with handle {handle}.", 16),
-    8134: ("Divide by zero error encountered.", 16),
     18456: ("Login failed for user '{name}'.", 14),
     49999: ("The stand-in for SQL Server does not know: {statement}", 16),
 }  # fmt: skip
@@ -62,6 +61,13 @@ ROLL_BACK = {241, 245, 248, 8114, 8169, 1205}
 COMPILE = {102, 137, 207, 208, 2812, 49999}
 
 
+class Places(dict[str, object]):
+    """What an error's text names; a question mark where nothing is said, as with an error on request."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+
 class SqlError(Exception):
     """An error as the client is to see it."""
 
@@ -69,7 +75,7 @@ class SqlError(Exception):
         self, number: int, text: str = "", *, severity: int = 16, state: int = 1, **places: object
     ) -> None:
         form, known = MESSAGES.get(number, ("", severity))
-        super().__init__(text or form.format(**places) or f"error {number}")
+        super().__init__(text or form.format_map(Places(places)) or f"error {number}")
         self.number, self.severity, self.state = (
             number,
             severity if text else known,

@@ -11,8 +11,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Protocol
 
-from labs.tds.catalogue import NAME, Catalogue, parts
+from labs.tds.catalogue import Catalogue
 from labs.tds.errors import SqlError
+from labs.tds.objects import NAME, parts
 from labs.tds.types import Type
 from labs.tds.values import compare_decimals, compare_offsets, compare_texts, converter, type_from_text
 
@@ -23,13 +24,13 @@ PROPERTIES = {"productversion": VERSION, "edition": "Stand-in for tests (64-bit)
 INT, TEXT, MOMENT = Type("int"), Type("nvarchar", 4000), Type("datetime2", 0, 0, 7)
 # What each returns; a function that is not here is not known.
 KINDS: dict[str, Type | None] = {
-    "object_id": INT, "object_name": NAME, "schema_id": INT, "schema_name": NAME, "db_name": NAME, "db_id": INT,
-    "suser_sname": NAME, "user_name": NAME, "serverproperty": TEXT, "has_perms_by_name": INT, "col_length": INT,
-    "sysutcdatetime": MOMENT, "sysdatetime": MOMENT, "getdate": Type("datetime"), "getutcdate": Type("datetime"),
+    "object_id": INT, "object_name": NAME, "schema_id": INT, "schema_name": NAME, "db_name": NAME,
+    "db_id": INT, "suser_sname": NAME, "user_name": NAME, "serverproperty": TEXT, "has_perms_by_name": INT,
+    "col_length": INT, "sysutcdatetime": MOMENT, "sysdatetime": MOMENT, "getdate": Type("datetime"),
     "sysdatetimeoffset": Type("datetimeoffset", 0, 0, 7), "newid": Type("uniqueidentifier"), "variable": None,
-    "xact_state": Type("smallint"), "len": INT, "datalength": INT, "quotename": NAME, "error_number": INT,
+    "xact_state": Type("smallint"), "len": INT, "error_number": INT,
     "error_message": TEXT, "error_severity": INT, "error_state": INT, "sum": None,
-    "app_name": NAME, "host_name": NAME, "collationproperty": INT, "charindex": INT,
+    "collationproperty": INT,
 }  # fmt: skip
 
 
@@ -89,21 +90,17 @@ def _functions(session: Session, db: sqlite3.Connection) -> dict[str, Callable[.
         "object_id": session.catalogue.find,
         "object_name": lambda number: _one(db, 'SELECT name FROM "sys.objects" WHERE object_id = ?', number),
         "schema_id": lambda name="dbo": _one(db, 'SELECT schema_id FROM "sys.schemas" WHERE name = ?', name),
-        "schema_name": lambda number=1: _one(db, 'SELECT name FROM "sys.schemas" WHERE schema_id = ?', number),
+        "schema_name": lambda at=1: _one(db, 'SELECT name FROM "sys.schemas" WHERE schema_id = ?', at),
         "db_name": lambda: session.database, "db_id": lambda name=None: _number(name or session.database),
         "collationproperty": lambda name, what: 1252 if name and what.lower() == "codepage" else None,
         "suser_sname": lambda: session.user, "user_name": lambda: "dbo",
-        "app_name": lambda: "", "host_name": lambda: "",
         "serverproperty": lambda name: PROPERTIES.get(name.lower()),
         "has_perms_by_name": session.permitted,
         "col_length": lambda table, column: _col_length(session.catalogue, table, column),
-        "sysutcdatetime": _now, "sysdatetime": _now, "getdate": _now, "getutcdate": _now,
+        "sysutcdatetime": _now, "sysdatetime": _now, "getdate": _now,
         "sysdatetimeoffset": lambda: _now() + "+00:00",
         "newid": lambda: str(uuid.uuid4()).upper(), "variable": session.variable, "xact_state": session.state,
         "len": lambda text: None if text is None else len(text.rstrip(" ")),
-        "datalength": lambda x: None if x is None else len(x) if isinstance(x, bytes) else len(x.encode("utf-16-le")),
-        "quotename": lambda name: "[" + name.replace("]", "]]") + "]",
-        "charindex": lambda piece, text: text.casefold().find(piece.casefold()) + 1,
         "error_number": lambda: getattr(session.caught, "number", None),
         "error_message": lambda: session.caught and str(session.caught),
         "error_severity": lambda: getattr(session.caught, "severity", None),

@@ -22,7 +22,7 @@ RENAMED: dict[type[exp.Expression], str] = {
 }  # fmt: skip
 
 
-def name_of(node: exp.Expression | None) -> str:
+def name_of(node: Any) -> str:
     """Return a name; sqlglot keeps the # of a temporary table apart."""
     if node is None:
         return ""

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from labs.tds.catalogue import install
 from labs.tds.connection import Connection
@@ -84,7 +85,8 @@ class Server:
 
     def url_of(self, database: str) -> str:
         """Return the URL of a database."""
-        return f"mssql://{self._user}:{self._password}@127.0.0.1:{self.port}/{database}?TrustServerCertificate=yes&Encrypt=no"
+        place = f"{self._user}:{self._password}@127.0.0.1:{self.port}/{quote(database)}"
+        return f"mssql://{place}?TrustServerCertificate=yes&Encrypt=no"
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a database."""
@@ -110,9 +112,9 @@ class Server:
             raise SqlError(18456, name=user)
         if (found := self._databases.get((database or "master").lower())) is None:
             raise SqlError(4060, name=database)
-        return Session(self, found, user, look, 50 + self.next_descriptor())
+        return Session(self, found, user, look, 50 + self.next_number())
 
-    def next_descriptor(self) -> int:
+    def next_number(self) -> int:
         """Return a number that was not used before."""
         return next(self._numbers)
 
@@ -162,7 +164,7 @@ class Server:
             cut = [
                 (connection, thread)
                 for connection, thread in self._threads.items()
-                if database in (None, connection.database) and connection.session is not spare
+                if connection.session is not spare and database in (None, _database(connection))
             ]
         for connection, _ in cut:
             connection.cut()
@@ -213,3 +215,7 @@ class Server:
         finally:
             with self._guard:
                 del self._threads[connection]
+
+
+def _database(connection: Connection) -> str | None:
+    return connection.session.database if connection.session else None

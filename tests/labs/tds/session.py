@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from labs.tds import rows, statements
 from labs.tds.batch import If, Node, Statement, Try, parse
-from labs.tds.catalogue import Catalogue, parts, quote
+from labs.tds.catalogue import Catalogue
 from labs.tds.errors import COMPILE, ROLL_BACK, SqlError, unknown
 from labs.tds.functions import VERSION, register
+from labs.tds.objects import parts, quote
 from labs.tds.transaction import Transaction
 from labs.tds.translate import Plan, Translator
 from labs.tds.types import Type
@@ -91,9 +92,10 @@ class Session:
 
     def permitted(self, securable: str | None, kind: str | None, right: str) -> int | None:
         """Return HAS_PERMS_BY_NAME(): NULL for what does not exist."""
-        if (kind or "").upper() == "OBJECT" and securable and self.catalogue.find(securable) is None:
+        path = ".".join(parts(securable)) if securable and kind and kind.upper() == "OBJECT" else None
+        if securable and path and self.catalogue.find(securable) is None:
             return None
-        return int(not self.server.denied(right, ".".join(parts(securable)) if securable else None))
+        return int(not self.server.denied(right, path))
 
     def next_identity(self, number: int) -> int:
         """Return the next value of a table's identity; a rollback leaves a gap."""
@@ -238,11 +240,10 @@ class Session:
     ) -> SqlError:
         """Return what SQL Server would say to an error of SQLite, or of a function that it called."""
         raised, self.raised = self.raised, None
-        found = raised if isinstance(raised, SqlError) else error
-        return sql_error(found, plan, text, self.database, self.db, bound, row)
+        return sql_error(raised or error, plan, text, self.database, self.db, bound, row)
 
 
 VERBS: dict[str, Verb] = {
-    "SELECT": rows.query, "WITH": rows.query, "INSERT": rows.write, "UPDATE": rows.write, "DELETE": rows.write,
-    "TRUNCATE": rows.write, **statements.VERBS,
+    "SELECT": rows.query, "WITH": rows.query, "INSERT": rows.write, "UPDATE": rows.write,
+    "DELETE": rows.write, "TRUNCATE": rows.write, **statements.VERBS,
 }  # fmt: skip

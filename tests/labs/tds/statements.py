@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from labs.tds import ddl
 from labs.tds.batch import Statement
-from labs.tds.catalogue import parts
 from labs.tds.errors import SqlError, unknown
+from labs.tds.objects import parts
 from labs.tds.translate import Plan
 from labs.tds.values import type_from_text
 

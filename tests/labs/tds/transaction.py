@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from labs.tds.catalogue import quote
 from labs.tds.errors import SqlError
 from labs.tds.locks import Locks
+from labs.tds.objects import quote
 
 WRITE = "write"  # the lock that stands for all of SQL Server's: SQLite has one writer
 

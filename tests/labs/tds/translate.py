@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import sqlglot
 from sqlglot import ErrorLevel, exp
 from sqlglot.dialects.tsql import TSQL
 from sqlglot.errors import SqlglotError
 from sqlglot.generators.sqlite import SQLiteGenerator
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
-from labs.tds.catalogue import Catalogue, Column, Table
+from labs.tds.catalogue import Catalogue
 from labs.tds.errors import SqlError, unknown
 from labs.tds.functions import KINDS
 from labs.tds.kinds import RENAMED, Kinds, ctes, kind_in, name_of
+from labs.tds.objects import Column, Table
 from labs.tds.types import TEXTS, Type
 
 HINTS = {"HOLDLOCK", "UPDLOCK", "TABLOCK", "TABLOCKX", "XLOCK", "ROWLOCK", "PAGLOCK", "NOLOCK", "READPAST",
@@ -30,7 +31,8 @@ class Plan(NamedTuple):
     """A statement for SQLite: `names` are its parameters in order, `columns` those of its result.
 
     `rows` holds, for an INSERT of nothing but parameters, the column of each of them; `reads` the tables
-    that are looked at; `targets` the variables of SELECT @name = …; `source` what an INSERT … SELECT inserts; `locks` says that others have to wait.
+    that are looked at; `targets` the variables of SELECT @name = …; `source` what an INSERT … SELECT
+    inserts; `locks` says that others have to wait.
     """
 
     verb: str
@@ -48,9 +50,9 @@ class Plan(NamedTuple):
 class Generator(SQLiteGenerator):
     """Writes names in backticks: an unknown name in double quotes is a text to SQLite."""
 
-    TRANSFORMS = {
+    TRANSFORMS: ClassVar[dict[Any, Any]] = {
         **SQLiteGenerator.TRANSFORMS,
-        exp.Identifier: lambda self, node: "`" + name_of(node).replace("`", "``") + "`",
+        exp.Identifier: lambda _, node: "`" + name_of(node).replace("`", "``") + "`",
     }
 
 
@@ -380,8 +382,8 @@ class Translator:
 
 NODES: dict[type[exp.Expression], Callable[[Translator, Any], exp.Expression]] = {
     exp.Parameter: Translator._parameter, exp.Table: Translator._table, exp.Cast: Translator._cast,
-    exp.Literal: Translator._literal, exp.Add: Translator._add, exp.Sum: Translator._sum, exp.Left: Translator._left,
-    exp.Column: Translator._column_node, exp.National: lambda _, node: exp.Literal.string(node.name),
+    exp.Literal: Translator._literal, exp.Add: Translator._add, exp.Sum: Translator._sum,
+    exp.Left: Translator._left, exp.Column: Translator._column_node, exp.National: lambda _, node: exp.Literal.string(node.name),
 }  # fmt: skip
 
 

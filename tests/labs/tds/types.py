@@ -19,7 +19,8 @@ SIZED = {"varchar": 167, "char": 175, "nvarchar": 231, "nchar": 239, "varbinary"
 SCALED = {"time": 41, "datetime2": 42, "datetimeoffset": 43}
 # By the code of a type that takes NULL; its size in bytes says which of them it is.
 NULLABLE = {0x26: ("tinyint", "smallint", "int", "bigint"), 0x6D: ("real", "float"), 0x68: ("bit",),
-            0x6F: ("smalldatetime", "datetime"), 0x6E: ("smallmoney", "money"), 0x24: ("uniqueidentifier",)}  # fmt: skip
+            0x6F: ("smalldatetime", "datetime"), 0x6E: ("smallmoney", "money"),
+            0x24: ("uniqueidentifier",)}  # fmt: skip
 MONEY = {"money", "smallmoney"}
 INTEGERS = {"bit", "tinyint", "smallint", "int", "bigint"}
 TEXTS = {"varchar", "char", "nvarchar", "nchar", "ntext", "text"}

@@ -34,9 +34,9 @@ NUMERIC = "numeric"  # what the server calls decimal in its texts
 
 @lru_cache(4096)
 def converter(source: Type | None, target: Type, *, cut: bool) -> Convert | None:
-    """Return what makes values of `source` (None: unknown) values of `target`; None if nothing has to be done.
+    """Return what makes values of `source` values of `target`; None if nothing has to be done.
 
-    `cut` says that a text may be cut (CAST), otherwise it is an error 8152.
+    A `source` of None is unknown. `cut` says that a text may be cut (CAST), otherwise it is an error 8152.
     """
     if source == target and target.name not in ("real", "float"):
         return None
@@ -100,8 +100,8 @@ def _float(value: Any, source: Type, name: str) -> float:
     if not math.isfinite(number):
         raise SqlError(
             8023,
-            "The incoming tabular data stream (TDS) remote procedure call (RPC) protocol stream is incorrect. "
-            f'Parameter 3 (""): The supplied value is not a valid instance of data type {name}.',
+            "The incoming tabular data stream (TDS) remote procedure call (RPC) protocol stream is "
+            f'incorrect. Parameter 3 (""): The supplied value is not a valid instance of data type {name}.',
         )
     if name == "real" and abs(number) > 3.4028235e38:
         raise SqlError(8115, source="expression", type="real")
@@ -118,7 +118,7 @@ def _decimal(value: Any, source: Type, target: Type) -> str:
         raise SqlError(8115, source=source.name, type=NUMERIC) from None
     if number.adjusted() >= target.precision - target.scale and number:
         raise SqlError(8115, source=NUMERIC if source.name == "decimal" else source.name, type=NUMERIC)
-    return format(abs(number) if not number else number, "f")
+    return format(number or abs(number), "f")
 
 
 def _money(value: Any, source: Type, target: Type) -> str:
@@ -192,11 +192,11 @@ def _old(day: str, clock: str, source: Type, name: str) -> str:
     step, *limits = OLD[name]
     seconds = (datetime.fromisoformat(f"{day} {clock[:8]}") - datetime(1900, 1, 1)).total_seconds()
     steps = math.floor((Decimal(int(seconds)) + Decimal(f"0.{clock[9:]}")) / step + Decimal("0.5"))
-    seconds, rest = divmod(steps * step, 1)
-    moment = datetime(1900, 1, 1) + timedelta(seconds=int(seconds))
+    whole, rest = divmod(steps * step, 1)
+    moment = datetime(1900, 1, 1) + timedelta(seconds=int(whole))
     if not limits[0] <= moment.date() <= limits[1]:
-        raise SqlError(242, f"The conversion of a {source.name} data type to a {name} data type resulted in an "
-                       "out-of-range value.")  # fmt: skip
+        raise SqlError(242, f"The conversion of a {source.name} data type to a {name} data type resulted in "
+                       "an out-of-range value.")  # fmt: skip
     milliseconds = round(float(rest) * 1000)
     return f"{moment.date().isoformat()} {moment:%H:%M:%S}.{milliseconds:03}0000"
 

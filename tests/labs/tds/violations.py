@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from labs.tds.catalogue import Index, Table, foreign_key, quote
+from labs.tds.catalogue import foreign_key
 from labs.tds.errors import SqlError, unknown
+from labs.tds.objects import Index, Table, quote
 from labs.tds.translate import Plan
 
 

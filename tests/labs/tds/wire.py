@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from labs.tds.encoding import encoder
 from labs.tds.errors import SqlError
@@ -23,7 +23,8 @@ class Packets:
     """The messages of one connection."""
 
     def __init__(self, link: socket.socket) -> None:
-        self._link, self._reader, self.size = link, link.makefile("rb", 1 << 17), 4096
+        self._link, self.size = link, 4096
+        self._reader = cast("BinaryIO", link.makefile("rb", 1 << 17))
 
     def receive(self) -> tuple[int, int, bytes]:
         """Return kind, status of the first packet and content of the next message. Raises EOFError."""
@@ -142,18 +143,26 @@ def attention_acknowledgement() -> bytes:
     return struct.pack("<BHHQ", DONE, ATTENTION_DONE, 0, 0)
 
 
-def read_login(message: bytes) -> dict[str, Any]:
-    """Return user, password, database and packet size of LOGIN7."""
+class Login(NamedTuple):
+    """Who logs in where, and in which size packets are to come."""
+
+    user: str
+    password: str
+    database: str
+    packet: int
+
+
+def read_login(message: bytes) -> Login:
+    """Read LOGIN7."""
 
     def text(at: int) -> bytes:
         start, length = struct.unpack_from("<HH", message, at)
         return message[start : start + length * 2]
 
     password = bytes(((b ^ 0xA5) << 4 | (b ^ 0xA5) >> 4) & 0xFF for b in text(44))
-    return {
-        "user": text(40).decode("utf-16-le"), "password": password.decode("utf-16-le"),
-        "database": text(68).decode("utf-16-le"), "packet": struct.unpack_from("<I", message, 8)[0] or 4096,
-    }  # fmt: skip
+    size = struct.unpack_from("<I", message, 8)[0] or 4096
+    names = (text(40).decode("utf-16-le"), password.decode("utf-16-le"), text(68).decode("utf-16-le"))
+    return Login(*names, min(max(size, 512), 32767))
 
 
 def skip_headers(message: bytes) -> int:
