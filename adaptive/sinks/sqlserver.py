@@ -105,7 +105,7 @@ UNIQUE = """
     ORDER BY i.index_id, k.key_ordinal"""
 LEDGERS = """
     SELECT s.name FROM sys.tables AS t JOIN sys.schemas AS s ON s.schema_id = t.schema_id WHERE t.name = ?"""
-CHECKS = "SELECT definition FROM sys.check_constraints WHERE parent_object_id = ? AND is_disabled = 0"
+CHECKS = "SELECT name, definition FROM sys.check_constraints WHERE parent_object_id = ? AND is_disabled = 0"
 CASCADES = """
     SELECT OBJECT_NAME(parent_object_id) FROM sys.foreign_keys
     WHERE referenced_object_id = ? AND parent_object_id <> referenced_object_id
@@ -176,9 +176,10 @@ USABLE = "SELECT XACT_STATE()"
 # the transaction back (a deadlock, or what a trigger says), and its rows would be committed one by one.
 INSERT = "INSERT INTO {destination} ({columns}) VALUES ({markers})"
 STAGE = "DROP TABLE IF EXISTS {stage}; CREATE TABLE {stage} ({lines})"
-INSERT_ALL = """
+INSERT_FREE = """
     SAVE TRANSACTION adaptive_staged;
-    INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} ORDER BY _adaptive_ordinal"""
+    INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} WHERE _adaptive_mark = 0
+    ORDER BY _adaptive_ordinal"""
 UNDO_INSERT = "ROLLBACK TRANSACTION adaptive_staged"
 # MERGE has known errors (wrong results with filtered indexes, deadlocks): plain statements are as fast.
 # {same} compares the key, t for the target and s for the stage.
@@ -190,19 +191,19 @@ INSERT_NEW = """
     INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} AS s
     WHERE NOT EXISTS (SELECT 1 FROM {destination} AS t WITH (UPDLOCK, HOLDLOCK) WHERE {same})
     ORDER BY {key}"""
-# What the target or an earlier row has is marked and left out: in mode ignore, and of an append that failed
-# on a taken key.
-MARK = """
-    UPDATE s SET _adaptive_taken = 1 FROM {stage} AS s
-    WHERE EXISTS (SELECT 1 FROM {destination} AS t {locks} WHERE {same})
-        OR _adaptive_ordinal NOT IN (SELECT MIN(_adaptive_ordinal) FROM {stage} GROUP BY {key})"""
-TAKEN = "SELECT _adaptive_ordinal FROM {stage} WHERE _adaptive_taken = 1 ORDER BY _adaptive_ordinal"
-INSERT_FREE = """
-    INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} WHERE _adaptive_taken = 0
-    ORDER BY {key}"""
+# Rows that break a constraint are marked and left out, all in one go: 1 for a check, 2 for a key that the
+# target or an earlier row has. A check is judged first: its rows take no key away from others.
+MARK = "UPDATE s SET _adaptive_mark = {mark} FROM {stage} AS s WHERE _adaptive_mark = 0 AND ({condition})"
+UNMARK = "UPDATE {stage} SET _adaptive_mark = 0 WHERE _adaptive_mark = 2"
+MARKED = """
+    SELECT _adaptive_ordinal, _adaptive_mark FROM {stage} WHERE _adaptive_mark <> 0
+    ORDER BY _adaptive_ordinal"""
+TAKEN = """
+    EXISTS (SELECT 1 FROM {destination} AS t {locks} WHERE {same}) OR _adaptive_ordinal NOT IN (
+        SELECT MIN(_adaptive_ordinal) FROM {stage} WHERE _adaptive_mark = 0 GROUP BY {key})"""
 LOCKS = "WITH (UPDLOCK, HOLDLOCK)"  # also the gaps: nobody inserts the key meanwhile
 STAGE_NAME = "[#adaptive]"
-STAGE_COLUMNS = "_adaptive_ordinal int NOT NULL", "_adaptive_taken bit NOT NULL DEFAULT 0"
+STAGE_COLUMNS = "_adaptive_ordinal int NOT NULL", "_adaptive_mark tinyint NOT NULL DEFAULT 0"
 IDENTITY_INSERT = "SET IDENTITY_INSERT {destination} {word}"
 # `finish` of mode replace: DELETE and INSERT keep grants, foreign keys, views and triggers.
 EMPTY = "DELETE FROM {target} WITH (TABLOCKX)"
@@ -221,7 +222,8 @@ VERDICTS: dict[int, Verdict] = {
 # By SQLSTATE where the number is not known; everything else is fatal.
 STATES: dict[str, Verdict] = {"08": "in_doubt", "22": "reject", "23": "reject", "40": "retry",
                               "HYT": "in_doubt"}  # fmt: skip
-TAKEN_KEY = (2627, 2601)
+TAKEN_KEY, CONFLICT = (2627, 2601), 547
+CHECK, KEY = 1, 2  # marks of staged rows
 NO_RIGHT = (229, 262, 1088, 2760)
 RESERVED = ("server", "address", "addr", "uid", "pwd", "user", "password", "dsn", "filedsn", "odbc_connect")
 USER_ERROR = 50_000  # RAISERROR and THROW, as triggers use them to refuse a row
@@ -397,7 +399,6 @@ class SqlserverSink:
         self._receipt: Mapping[str, Any] | None = None
         self._destination = ""  # where the rows go; empty outside a transaction
         self._kept: list[Kept] = []  # what the open transaction wrote, to write it again
-        self._reason = ""  # why the last rows were refused
         self._identity = ""  # the table that IDENTITY_INSERT is on for
         self.doomed = False
         self.duplicates = 0
@@ -615,7 +616,7 @@ class SqlserverSink:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> Rejections:
         """Write mappings of column to value; a column that a row lacks gets its default.
 
-        Returns the rows with values their columns cannot hold, those whose unique key was taken, if the
+        Returns the rows with values their columns cannot hold, those that break a constraint, if the
         others could be written, and those that end the transaction; else all or nothing. Raises
         ServerError, or LookupError if the key is missing.
         """
@@ -696,15 +697,15 @@ class SqlserverSink:
             columns = tuple(map(Column._make, self._select(CATALOGUE, oid)))
             primary = sorted((column.place, column.name) for column in columns if column.place)
             found = Table(schema, name, oid, columns, self._key or tuple(word for _, word in primary))
-            if self._merges and set(found.key) not in [set(key) for _, key in self._unique(found)]:
+            if self._merges and set(found.key) not in [set(key) for _, key in self._unique(found.oid)]:
                 wanted = f"({', '.join(found.key) or 'a key'}) of {found}"
                 raise LookupError(f"mode {self._mode} needs a unique index on {wanted}")
         self._known = found
         return found
 
-    def _unique(self, table: Table) -> list[tuple[str, list[str]]]:
+    def _unique(self, oid: int) -> list[tuple[str, list[str]]]:
         """Return the names and columns of the unique indexes."""
-        found = self._select(UNIQUE, table.oid)
+        found = self._select(UNIQUE, oid)
         return [(name, [row[2] for row in rows]) for name, rows in groupby(found, lambda row: str(row[0]))]
 
     def _exists(self, place: str) -> bool:
@@ -836,8 +837,8 @@ class SqlserverSink:
             return
         self._change("DELETE FROM {ledger} WHERE [load] = ?", load)  # rows that went with their staging table
         lines = [_staged(column) for column in table.columns]
-        lines += [f"UNIQUE ({_list(key)})" for _, key in self._unique(table)]
-        lines += [f"CHECK {definition}" for (definition,) in self._select(CHECKS, table.oid)]
+        lines += [f"UNIQUE ({_list(key)})" for _, key in self._unique(table.oid)]
+        lines += [f"CHECK {definition}" for _, definition in self._select(CHECKS, table.oid)]
         staging = _path(table.schema, table.staging(load))
         self._change("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
 
@@ -940,71 +941,88 @@ class SqlserverSink:
                 checked = [[found[index] for index in left] for found in checked]
                 refused += [(first + index, *why) for index, why in bad.items()]
             if left:
-                taken = self._send(columns, checked)
-                refused += [(first + left[index], "23000", self._reason) for index in taken]
+                broken = self._send(columns, checked)
+                refused += [(first + left[index], "23000", reason) for index, reason in broken.items()]
             first += count
         return sorted(refused)
 
-    def _send(self, columns: list[Column], values: list[Any]) -> list[int]:
-        """Write checked rows; return those whose key is taken if they can be told apart."""
+    def _send(self, columns: list[Column], values: list[Any]) -> dict[int, str]:
+        """Write checked rows; return those that break a constraint, if they can be told apart, and why."""
         self._switch_identity(columns, self._destination)
         if len(values[0]) == 1 and not self._merges:
             self._insert(self._destination, columns, values)
-            return []
+            return {}
         self._stage(columns, values)
-        key = [column for column in columns if column.name in self._table.key]
-        if self._mode == "upsert":
-            self._upsert(columns, key)
-        elif self._mode == "ignore":
-            self.duplicates += len(self._insert_free(columns, key, LOCKS))
-        else:
+        if self._mode != "upsert":
             return self._append(columns)
-        return []
+        self._upsert(columns)
+        return {}
 
-    def _append(self, columns: list[Column]) -> list[int]:
-        """Insert the staged rows, or those whose unique key is not taken; return the others."""
-        try:
-            self._change(INSERT_ALL, **self._about(columns))
-        except ServerError as error:
-            key = self._taken_key(error, columns) if error.number in TAKEN_KEY else []
-            if not key:
-                raise
-            with suppress(ServerError):
-                self._change(UNDO_INSERT)
+    def _append(self, columns: list[Column]) -> dict[int, str]:
+        """Insert the staged rows that keep the constraints; return the others with the reason."""
+        marks: dict[int, int] = {}
+        reasons: dict[int, str] = {}
+        ignored = KEY if self._mode == "ignore" else None
+        if ignored:
+            marks = self._mark(KEY, self._taken(columns, self._table.key, LOCKS))
+        while True:
+            try:
+                self._change(INSERT_FREE, **self._about(columns))
+                break
+            except ServerError as error:
+                before, marks = marks, self._judge(error, columns)
+                if marks in ({}, before):
+                    raise
                 # The message ends with the key value of the first such row.
-                self._reason = str(error).partition(" The duplicate key value is ")[0]
-                return self._insert_free(columns, key)
-            raise
-        return []
+                reason = str(error).partition(" The duplicate key value is ")[0]
+                reasons = {ordinal: reasons.get(ordinal, reason) for ordinal in marks}
+        self.duplicates += sum(mark == ignored for mark in marks.values())
+        return {ordinal: reasons[ordinal] for ordinal, mark in marks.items() if mark != ignored}
 
-    def _taken_key(self, error: ServerError, columns: list[Column]) -> list[Column]:
-        """Return the columns of the unique index that an error names; none if they are not all written."""
+    def _judge(self, error: ServerError, columns: list[Column]) -> dict[int, int]:
+        """Mark the rows that break the constraint an error names; return all marks, none if that fails."""
+        with suppress(ServerError):
+            if found := self._broken(error, columns):
+                mark, condition = found
+                self._change(UNDO_INSERT)
+                if mark == CHECK:
+                    self._change(UNMARK, stage=STAGE_NAME)
+                return self._mark(mark, condition)
+        return {}
+
+    def _broken(self, error: ServerError, columns: list[Column]) -> tuple[int, str] | None:
+        """Return the kind of the constraint that an error names, and the condition for its bad rows."""
         [(_, _, oid)] = self._select(LOCATE, self._destination)
-        known = {column.name: column for column in columns}
-        for name, key in self._unique(self._table._replace(oid=oid)):
-            if f"'{name}'" in str(error) and known.keys() >= set(key):
-                return [known[word] for word in key]
-        return []
+        if error.number == CONFLICT:
+            checks = self._select(CHECKS, oid)
+            return next(((CHECK, f"NOT {what}") for name, what in checks if f'"{name}"' in str(error)), None)
+        names = {column.name for column in columns}
+        for name, key in self._unique(oid) if error.number in TAKEN_KEY else ():
+            if f"'{name}'" in str(error) and names >= set(key):
+                return KEY, self._taken(columns, key)
+        return None
 
-    def _about(self, columns: list[Column], key: Sequence[Column] = ()) -> dict[str, str]:
+    def _taken(self, columns: list[Column], key: Iterable[str], locks: str = "") -> str:
+        """Return the condition for rows whose key the target or an earlier row has."""
+        return TAKEN.format(**self._about(columns, key), locks=locks)
+
+    def _mark(self, mark: int, condition: str) -> dict[int, int]:
+        self._change(MARK, stage=STAGE_NAME, mark=str(mark), condition=condition)
+        return dict(self._select(MARKED, stage=STAGE_NAME))
+
+    def _about(self, columns: list[Column], key: Iterable[str] = ()) -> dict[str, str]:
         """Return what the words in the statements about staged rows stand for."""
-        names, keys = (_list(column.name for column in some) for some in (columns, key))
-        place = {"stage": STAGE_NAME, "destination": self._destination}
-        return {**place, "columns": names, "key": keys, "same": _same(key)}
+        keys = [column for column in columns if column.name in set(key)]
+        return {
+            "stage": STAGE_NAME, "destination": self._destination, "same": _same(keys),
+            "columns": _list(column.name for column in columns), "key": _list(column.name for column in keys),
+        }  # fmt: skip
 
-    def _insert_free(self, columns: list[Column], key: list[Column], locks: str = "") -> list[int]:
-        """Insert the staged rows whose key neither the target nor an earlier row has; return the others."""
-        about = self._about(columns, key)
-        self._change(MARK, **about, locks=locks)
-        taken = [ordinal for (ordinal,) in self._select(TAKEN, **about)]
-        self._change(INSERT_FREE, **about)
-        return taken
-
-    def _upsert(self, columns: list[Column], key: list[Column]) -> None:
+    def _upsert(self, columns: list[Column]) -> None:
         """Update the rows whose key is there and insert the others; of equal keys the last row counts."""
-        about = self._about(columns, key)
+        about, key = self._about(columns, self._table.key), self._table.key
         self._change(REDUCE, **about)
-        changed = [_q(column.name) for column in columns if column not in key and not column.identity]
+        changed = [_q(column.name) for column in columns if column.name not in key and not column.identity]
         if changed:
             self._change(UPDATE, **about, changes=", ".join(f"{name} = s.{name}" for name in changed))
         self._change(INSERT_NEW, **about)

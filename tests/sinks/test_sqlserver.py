@@ -17,6 +17,7 @@ import pytest
 from labs import tds
 from labs.sqlserver import SqlserverLab, sqlserver_lab
 
+from adaptive.isolation import Isolation
 from adaptive.sinks import sqlserver as module
 from adaptive.sinks.sqlserver import ConnectError, DriverMissingError, ServerError, SqlserverSink
 from adaptive.testing.lab import a_load, a_receipt
@@ -304,6 +305,53 @@ def test_rows_whose_key_is_taken_are_returned_and_the_others_written_in_one_go(l
     assert "duplicate key" in refused[0][2]
     assert column(lab) == [1, 2, 3, 5]
     assert [index for index, *_ in written(lab, [{"id": 6, "v": 1}, {"id": 7, "v": 7}])] == [0]
+
+
+def test_rows_that_violate_a_check_are_returned_and_take_no_key_away(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int, CONSTRAINT positive CHECK (v > 0))")
+    rows = [(1, 1), (2, -1), (2, 2), (1, 3), (3, -1), (4, None)]
+    refused = written(lab, [{"id": number, "v": value} for number, value in rows])
+    assert [index for index, _, _ in refused] == [1, 3, 4]
+    assert ["positive" in reason for _, _, reason in refused] == [True, False, True]
+    assert lab.query("SELECT id, v FROM t ORDER BY id") == [(1, 1), (2, 2), (4, None)]
+
+
+def test_ignore_counts_taken_keys_and_returns_what_violates_a_check(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v > 0))")
+    lab.execute("INSERT INTO t VALUES (1, 9)")
+    with SqlserverSink(lab.url, table="t", mode="ignore") as sink:
+        sink.begin()
+        rows = [(1, 1), (2, -1), (2, 2), (3, 3), (3, 4)]
+        refused = sink.write([{"id": number, "v": value} for number, value in rows])
+        assert [index for index, _, _ in refused] == [1]
+        assert sink.duplicates == 2
+        sink.commit()
+    assert lab.query("SELECT id, v FROM t ORDER BY id") == [(1, 9), (2, 2), (3, 3)]
+
+
+def test_a_check_of_a_column_that_is_not_written_fails_the_write(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int, w int DEFAULT 0, CHECK (v > w))")
+    with SqlserverSink(lab.url, table="t") as sink:
+        sink.begin()
+        with pytest.raises(ServerError) as caught:
+            sink.write([{"id": 1, "v": 1}, {"id": 2, "v": -1}])
+        assert sink.classify(caught.value) == "reject"
+        assert not sink.doomed
+        assert sink.write([{"id": 3, "v": 1}, {"id": 4, "v": 1}]) == []
+        sink.commit()
+    assert column(lab, "id") == [3, 4]
+
+
+def test_a_row_without_its_parent_is_a_bad_row(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE p (id int PRIMARY KEY)")
+    lab.execute("INSERT INTO p VALUES (1)")
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int REFERENCES p (id))")
+    with SqlserverSink(lab.url, table="t") as sink:
+        sink.begin()
+        rows = [{"id": number, "v": 2 if number == 5 else 1} for number in range(9)]
+        assert [index for index, _, _ in Isolation(rows, sink.write, sink)] == [5]
+        sink.commit()
+    assert len(column(lab)) == 8
 
 
 def test_an_identity_column_is_filled_by_the_server_or_by_the_source(lab: SqlserverLab) -> None:
