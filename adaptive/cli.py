@@ -69,6 +69,13 @@ def load(
     ] = None,
     mode: Annotated[str, _option("--mode", "append, ignore, upsert or replace.")] = "append",
     key: Annotated[str, _option("--key", "Key columns; by default the primary key.")] = "",
+    idempotency_key: Annotated[
+        str, _option("--idempotency-key", "Columns whose values are loaded once, whatever file they come in.")
+    ] = "",
+    idempotency_store: Annotated[
+        str | None,
+        _option("--idempotency-store", "Keys in this file, not in the database: a crash may repeat rows."),
+    ] = None,
     create: Annotated[bool, _option("--create", "Make the table if it is missing.")] = False,
     format: Annotated[  # noqa: A002 - the name of the setting
         str | None, _option("--format", "csv, jsonl, parquet or xml; by default by suffix.")
@@ -116,7 +123,10 @@ def load(
         "dry_run": dry_run, "max_retries": max_retries, "at_least_once": at_least_once,
     }  # fmt: skip
     output = commands.Output(quiet=quiet, metrics_json=metrics_json)
-    target = {"table": table, "mode": mode, "key": _names(key), "create": create, "ledger": ledger}
+    target = {
+        "table": table, "mode": mode, "key": _names(key), "create": create, "ledger": ledger,
+        "idempotency_key": _names(idempotency_key), "idempotency_store": idempotency_store,
+    }  # fmt: skip
     raise typer.Exit(commands.load(sources, to, target, options, output))
 
 

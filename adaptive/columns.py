@@ -29,6 +29,13 @@ def match(names: Sequence[str], columns: Sequence[Column], table: str) -> list[F
     return fields
 
 
+def check_key(key: Sequence[str], columns: Sequence[Column]) -> None:
+    """Raise RefusedError if a column of an idempotency key is not there."""
+    names = [column.name for column in columns]
+    if missing := [name for name in key if name not in names]:
+        raise RefusedError(f"idempotency key: no column {', '.join(missing)} among {', '.join(names)}")
+
+
 def widened(fields: Sequence[Field], columns: Sequence[Column]) -> list[Field]:
     """Return the fields, and one more for each other column that is NULL when it is left out.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args
 from adaptive import queue
 from adaptive.errors import AdaptiveError, RefusedError, UsageError
 from adaptive.isolation import first_line
-from adaptive.protocols import Mode, Sink
+from adaptive.protocols import BatchSink, Mode, Sink
 from adaptive.sinks import sink_class
 from adaptive.urls import without_password
 
@@ -25,7 +26,9 @@ MAX_WRITERS = 4  # the controller's bound; PostgreSQL gained nothing from a thir
 class Target:
     """Where the rows go: a database URL, a table, and how they are to be written.
 
-    `ledger` names the ledger (see `Sink`), "off" does without one.
+    `ledger` names the ledger (see `Sink`), "off" does without one. Rows with the same values in the
+    columns of `idempotency_key` are written once; their keys are kept beside the ledger, or in the file
+    `idempotency_store`.
     """
 
     url: str
@@ -34,6 +37,8 @@ class Target:
     key: tuple[str, ...] = ()
     create: bool = False
     ledger: str = LEDGER
+    idempotency_key: tuple[str, ...] = ()
+    idempotency_store: str | None = None
 
     def sink(self) -> Sink:
         """Return a new sink for it, not open.
@@ -41,6 +46,24 @@ class Target:
         Raises as `new_sink`.
         """
         return new_sink(self.url, self.ledger, table=self.table, mode=self.mode, key=self.key)
+
+    def writer(self) -> BatchSink:
+        """Return a new sink for a writer, not open: it has the idempotency keys, too."""
+        return self.keyed(self.sink())
+
+    def keyed(self, sink: Sink) -> BatchSink:
+        """Return the sink, with the idempotency store around it if there is one."""
+        if self.idempotency_store is None:
+            return sink
+        from adaptive.idempotency_store import IdempotencyStore, StoredKeys  # sqlite3 is for few
+
+        place = without_password(self.url).rpartition("@")[2].rpartition("://")[2]
+        return StoredKeys(sink, IdempotencyStore(self.idempotency_store), f"{place} {self.table}")
+
+    @property
+    def by_position(self) -> bool:
+        """Return whether idempotency keys leave rows out for a sink that counts them."""
+        return bool(self.idempotency_key) and "transactional" not in self.sink().capabilities
 
     @property
     def has_ledger(self) -> bool:
@@ -56,6 +79,12 @@ class Target:
         """Raise UsageError for an unknown mode."""
         if self.mode not in MODES:
             raise UsageError(f"mode {self.mode!r} is not one of {', '.join(MODES)}")
+        if self.idempotency_store is not None:
+            check_output(self.idempotency_store)
+            if not self.idempotency_key:
+                raise UsageError("--idempotency-store keeps the keys that --idempotency-key names; say both")
+        if self.idempotency_key and self.mode == "replace":
+            raise UsageError("--mode replace starts without rows, and so without --idempotency-key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,28 @@ def one_transaction(target: Target, settings: Settings) -> bool:
     if one and (settings.writers or 1) > 1:
         raise UsageError("without a ledger a load is one transaction of one writer, unless --at-least-once")
     return one
+
+
+def keeps_keys(target: Target) -> bool:
+    """Return whether the target keeps idempotency keys, in the transaction of their rows.
+
+    Raises UsageError if it cannot and there is no store, UsageError as `new_sink`.
+    """
+    if not target.idempotency_key or target.idempotency_store is not None:
+        return False
+    store = "--idempotency-store FILE keeps them outside of it, where a crash may repeat rows"
+    names = ",".join(target.idempotency_key)
+    if "keys" not in target.sink().capabilities:
+        index = f"make a unique index on {names} and load with --mode ignore --key {names}"
+        raise UsageError(f"{target.kind} keeps no idempotency keys: {index}; or {store}")
+    if not target.has_ledger:
+        raise UsageError(f"idempotency keys are kept beside the ledger; with --ledger off {store}")
+    return True
+
+
+def columns_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return column names that were said as one or as several."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def new_sink(url: str, ledger: str = LEDGER, **said: Any) -> Sink:

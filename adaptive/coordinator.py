@@ -14,7 +14,7 @@ import tenacity
 
 from adaptive import columns, feeder
 from adaptive.budget import Budget
-from adaptive.config import Settings, Target, one_transaction, open_sink
+from adaptive.config import Settings, Target, keeps_keys, one_transaction, open_sink
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.delivery import AGAIN, Identity
 from adaptive.errors import (
@@ -63,6 +63,7 @@ class Coordinator:
         self.table = target.table
         self._identity = LoadIdentity(inputs, target)
         self._alone = one_transaction(target, settings)
+        self._keeps_keys = keeps_keys(target)
         self._interrupted = threading.Event()
         self.reading = False  # records are taken in: an interruption has to have them written
 
@@ -78,7 +79,7 @@ class Coordinator:
             if self._settings.dry_run:
                 return self._check(sink)
             with _refusing(sink):
-                load = self._identity.choose(sink.loads(), self._settings)
+                load = self._identity.choose(sink.loads(), self._settings) | {"keys": self._keeps_keys}
                 fields = self._prepare(sink, load)
                 if done := self._done(sink, load):
                     return done
@@ -86,7 +87,7 @@ class Coordinator:
                 self._refuse_emptied(sink, committed.rows)
             if self._alone:
                 return self._feed_alone(sink, load, fields)
-            result = self._feed(load, fields, committed, self._target.sink)
+            result = self._feed(load, fields, committed, self._target.writer)
             if not self._replay:
                 self._finish(sink, load, result)
             return result
@@ -144,6 +145,7 @@ class Coordinator:
             if set(other.names) != set(schema.names):
                 raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
         fields = columns.match(schema.names, table, self._target.table)
+        columns.check_key(self._target.idempotency_key, [field.column for field in fields])
         # Not for upsert, which would overwrite columns that the file does not have.
         late = self._inputs[0].source.sparse and self._target.mode != "upsert"
         return columns.widened(fields, table) if late else fields
@@ -172,7 +174,7 @@ class Coordinator:
 
     def _feed_alone(self, sink: Sink, load: dict[str, Any], fields: list[Field]) -> LoadResult:
         """Load everything in one transaction, which nothing but its commit makes visible."""
-        single = SingleTransaction(sink)
+        single = SingleTransaction(self._target.keyed(sink))
         try:
             result = self._feed(load, fields, Committed([]), lambda: single)
         except AdaptiveError as error:
@@ -201,6 +203,7 @@ class Coordinator:
                 "timezone": self._inputs[0].timezone,
                 "columns": [f.column.name for f in fields],
                 "names": [f.source for f in fields],
+                "idempotency_store": self._target.idempotency_store,
             },
         )
         rejected = set() if self._replay else set(committed.rejected)
@@ -212,6 +215,8 @@ class Coordinator:
                 [i.source.name for i in self._inputs],
                 self._target.kind,
                 "kept" if self._target.has_ledger else "none",
+                self._target.idempotency_key,
+                self._target.by_position,
             ),
             letters,
             metrics,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ import tenacity
 
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.errors import AdaptiveError, SinkError, TakenOverError
+from adaptive.idempotency import Once
 from adaptive.isolation import Isolation, first_line
 from adaptive.metrics import Metrics
 from adaptive.protocols import BatchSink, Rejection, Verdict
@@ -39,6 +40,8 @@ class Identity:
     files: Sequence[str]
     sink: str
     receipts: Literal["kept", "replaced", "none"] = "kept"  # a live producer's take each other's place
+    idempotency_key: Sequence[str] = ()  # columns; none: every row is written
+    by_position: bool = False  # the sink knows rows again by their positions in the receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Delivery:
                 self.close()
             raise DeliveryError(verdict, error) from error
 
-    def _receipt(self, batch: Batch) -> dict[str, Any] | None:
+    def _receipt(self, batch: Batch, left_out: Collection[Position] = ()) -> dict[str, Any] | None:
         if self._identity.receipts == "none":
             return None
         return {
@@ -180,7 +183,7 @@ class Delivery:
             "batch": batch.id,
             "owner": self._identity.owner,
             "segments": [list(segment) for segment in batch.segments],
-            "rejected": [(split, reject.ordinal) for split, reject in batch.rejects],
+            "rejected": [*((split, reject.ordinal) for split, reject in batch.rejects), *left_out],
             "rows": len(batch),
             "replaces": self._previous,
         }
@@ -198,11 +201,25 @@ class Delivery:
         rows = batch.rows()
         if not len(rows):
             return [], 0
+        refused: Iterable[Rejection] = Isolation(rows, write, self._sink)
+        if self._identity.idempotency_key:
+            once = Once(rows, self._identity.idempotency_key, self._sink)
+            refused = list(once.write(lambda chosen, turn: self._write_some(batch, turn, chosen, write)))
+            duplicates += once.duplicates
         rejects: list[tuple[int, Reject]] = []
-        for index, code, reason in Isolation(rows, write, self._sink):
+        for index, code, reason in refused:
             position = batch.position(index)
             rejects.append((position.split, Reject(position.ordinal, code, reason, values=_row(rows, index))))
         return rejects, duplicates
+
+    def _write_some(
+        self, batch: Batch, indexes: Sequence[int], rows: Any, write: Callable[[Any], list[Rejection]]
+    ) -> Isolation:
+        """Write some rows of a batch; a sink that goes by positions is told which the others have."""
+        if self._identity.by_position and len(indexes) < len(batch):
+            others = sorted(set(range(len(batch))).difference(indexes))
+            self._sink.begin(self._receipt(batch, [batch.position(index) for index in others]))
+        return Isolation(rows, write, self._sink)
 
     def _final(self, failure: DeliveryError) -> AdaptiveError:
         error = failure.error

@@ -38,6 +38,8 @@ class LoadIdentity:
     def __init__(self, inputs: Sequence[Input], target: Target) -> None:
         self.name = ", ".join(os.path.abspath(i.source.name) if i.content else i.source.name for i in inputs)  # noqa: PTH100
         self.form = {**inputs[0].form, "table": target.table, "mode": target.mode, "key": list(target.key)}
+        if target.idempotency_key:
+            self.form["idempotency_key"] = list(target.idempotency_key)
         self._splits = list(range(len(inputs)))
         self._known = all(i.content for i in inputs)
         self._contents = [i.content or secrets.token_hex(16) for i in inputs]

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from adaptive.config import LEDGER, Settings, Target
+from adaptive.config import LEDGER, Settings, Target, columns_of
 from adaptive.coordinator import Coordinator
 from adaptive.dialect import Dialect
 from adaptive.errors import AdaptiveError, UsageError
@@ -68,6 +68,8 @@ def load(
     key: str | Sequence[str] = (),
     create: bool = False,
     ledger: str = LEDGER,
+    idempotency_key: str | Sequence[str] = (),
+    idempotency_store: str | None = None,
     **options: Unpack[Options],
 ) -> LoadResult:
     """Load files (paths, globs, "-") or an iterable of mappings into a table, exactly once.
@@ -78,10 +80,20 @@ def load(
     "off" does without: then a load is one transaction, or with `at_least_once` repeats after a failure
     what it cannot know to be written.
 
+    Rows with the same values in the columns of `idempotency_key` are written once, whatever load or run
+    they come with; a row with NULL there always is. The keys are kept with the rows, so for a table that
+    has no unique constraint on them. `idempotency_store` keeps them in a file instead, at least once: a
+    crash between the commits of rows and keys writes those rows again.
+
     Raises UsageError or RefusedError before anything was touched; SourceError, SinkError,
     TakenOverError or TooManyRejectsError, with the `result` so far, when something stopped it.
     """
-    return run(plan(source, to, table=table, mode=mode, key=key, create=create, ledger=ledger, **options))
+    return run(
+        plan(
+            source, to, table=table, mode=mode, key=key, create=create, ledger=ledger,
+            idempotency_key=idempotency_key, idempotency_store=idempotency_store, **options,
+        )
+    )  # fmt: skip
 
 
 def plan(
@@ -93,6 +105,8 @@ def plan(
     key: str | Sequence[str] = (),
     create: bool = False,
     ledger: str = LEDGER,
+    idempotency_key: str | Sequence[str] = (),
+    idempotency_store: str | None = None,
     observe: Observer = unobserved,
     **options: Unpack[Options],
 ) -> list[Coordinator]:
@@ -106,8 +120,10 @@ def plan(
     inputs, stem = _inputs(source, dialect)
     if table is None and stem is None:
         raise UsageError("say the table's name with --table")
-    keys = (key,) if isinstance(key, str) else tuple(key)
-    target = Target(to, table or stem or "", mode, keys, create, ledger)
+    target = Target(
+        to, table or stem or "", mode, columns_of(key), create, ledger,
+        columns_of(idempotency_key), idempotency_store and os.path.abspath(idempotency_store),  # noqa: PTH100
+    )  # fmt: skip
     if settings.load_id and not target.has_ledger:
         raise UsageError("--load-id names a load in the ledger; there is none with --ledger off")
     groups = [inputs] if mode == "replace" else [[one] for one in inputs]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from adaptive import columns
 from adaptive.backpressure import Pace
-from adaptive.config import LEDGER, Settings, Target, one_transaction
+from adaptive.config import LEDGER, Settings, Target, columns_of, keeps_keys, one_transaction
 from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Identity
 from adaptive.errors import AdaptiveError, QueueFull, RefusedError, UsageError
@@ -18,7 +19,7 @@ from adaptive.flow import Flow
 from adaptive.isolation import first_line
 from adaptive.metrics import Metrics, Snapshot
 from adaptive.protocols import Mode
-from adaptive.rows import Chunk, Row
+from adaptive.rows import Chunk, Column, Row
 from adaptive.sources.rows import size_of
 from adaptive.watermark import Watermark
 
@@ -30,7 +31,8 @@ class Pipeline:
 
     `put` means accepted in memory; `flush`, or leaving the `with` block without an error, means
     durable or dead-lettered. Records are not copied: do not change one that was put. Any number of
-    threads may put. Raises RefusedError if the table cannot be loaded as it is.
+    threads may put. `idempotency_key` and `idempotency_store` are those of `adaptive.load`. Raises
+    RefusedError if the table cannot be loaded as it is.
     """
 
     def __init__(
@@ -41,15 +43,20 @@ class Pipeline:
         mode: Mode = "append",
         key: str | Sequence[str] = (),
         ledger: str = LEDGER,
+        idempotency_key: str | Sequence[str] = (),
+        idempotency_store: str | None = None,
         settings: Settings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        keys = (key,) if isinstance(key, str) else tuple(key)
-        self._target = Target(to, table, mode, keys, ledger=ledger)
+        self._target = Target(
+            to, table, mode, columns_of(key), ledger=ledger,
+            idempotency_key=columns_of(idempotency_key), idempotency_store=idempotency_store,
+        )  # fmt: skip
         self._clock = clock
         self._load = {
             "load": secrets.token_hex(8), "fingerprint": "", "source": "live", "mapping": "{}",
             "owner": secrets.token_hex(16), "splits": [0],
+            "keys": keeps_keys(self._target),
         }  # fmt: skip
         self._buffer: list[Row] = []
         self._accepted = 0.0  # when the first record of the buffer came
@@ -63,13 +70,15 @@ class Pipeline:
         self._hands_back = settings.on_full == "reject"
         name = self._load["load"]
         self._flow = Flow(
-            self._target.sink,
+            self._target.writer,
             Identity(
                 str(name),
                 str(self._load["owner"]),
                 ["live"],
                 self._target.kind,
                 "replaced" if self._target.has_ledger else "none",
+                self._target.idempotency_key,
+                self._target.by_position,
             ),
             DeadLetterFile(
                 settings.dead_letters or f"./{name}.rejected.jsonl", {"load": name, "format": "rows"}
@@ -146,7 +155,9 @@ class Pipeline:
     def _prepare(self) -> None:
         try:
             with self._target.sink() as sink:
-                sink.prepare(self._load)
+                found = [Column(*column) for column in sink.prepare(self._load)]
+                if "schemaless" not in sink.capabilities:
+                    columns.check_key(self._target.idempotency_key, found)
         except AdaptiveError:
             raise
         except Exception as error:

@@ -17,7 +17,7 @@ from adaptive.rows import Chunk, Field, Row
 
 Mode = Literal["append", "ignore", "upsert", "replace"]
 Capability = Literal[
-    "append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "schemaless"
+    "append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "schemaless", "keys"
 ]
 Verdict = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 Rejection = tuple[int, str, str]  # index of the row in what was written, code, reason
@@ -101,7 +101,19 @@ class BatchSink(Protocol):
         Waits for an earlier attempt at the same batch that is still open. Returns False, with nothing
         open, if this batch is already committed. Raises an error that `classify` calls "taken_over" if
         the splits have another owner.
+
+        A sink that is not "transactional" may be begun again before a write, with more in `rejected`.
         """
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Enter idempotency keys of the table; return those that were not there. After `begin`.
+
+        Waits for claims under way of the same keys. They are committed and rolled back with the rows; a
+        write that fails takes none back. At most 200 bytes each, without NUL. Capability "keys" only.
+        """
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Take back keys that this transaction has claimed, since their rows are not written."""
 
     def write(self, rows: Sequence[Row]) -> list[Rejection]:
         """Write mappings of column to value, and return the rows it refused while it wrote the others.
@@ -142,6 +154,8 @@ class Sink(BatchSink, Protocol):
     is qualified; with None there is no ledger: `prepare` looks after the table only, `loads` and
     `receipts` are empty, `finish` does nothing, and mode `replace` is refused with ValueError.
 
+    "keys": idempotency keys are kept in `<ledger>_keys` (target, key, claimed_at), beside the ledger.
+
     "transactional": rows and receipt are committed together, and `rollback` undoes both. A sink without
     it makes rows recognisable by their position instead, and the receipt follows them. "schemaless":
     a table takes any column and need not exist; `prepare` is given the source's schema, and returns it.
@@ -161,8 +175,9 @@ class Sink(BatchSink, Protocol):
         """Make ready for a load, under a lock of the database, and return the table's columns.
 
         `load` holds `load` (id), `fingerprint`, `source`, `mapping` (texts), `owner` (random text)
-        and `splits` (list of int). Checks rights; makes the ledger tables, and with `schema` the
-        missing table; takes the splits over for `owner`; drops stray staging tables; starts
+        and `splits` (list of int), perhaps `keys` (true: idempotency keys will be claimed). Checks
+        rights; makes the ledger tables, with `keys` that of the keys, and with `schema` the missing
+        table, of which no key is known; takes the splits over for `owner`; drops stray staging tables; starts
         `replace`. A load that is already done is left alone. Returns tuples as in `rows.Column`.
 
         Raises LookupError if the table is missing and `schema` is None, PermissionError if a right

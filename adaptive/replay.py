@@ -114,7 +114,8 @@ def replay_plan(
         )
     target = Target(
         to, table, header["mode"] if header["mode"] != "replace" else "append", tuple(header["key"]),
-        ledger=ledger,
+        ledger=ledger, idempotency_key=tuple(header.get("idempotency_key", ())),
+        idempotency_store=header.get("idempotency_store"),
     )  # fmt: skip
     if not target.has_ledger:
         raise UsageError("a replay needs a ledger: without one it cannot know what is in the table already")

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-
+from adaptive.around import AroundSink
 from adaptive.errors import SinkError
 from adaptive.isolation import first_line
-from adaptive.protocols import Rejection, Sink, Verdict
-from adaptive.rows import Row
+from adaptive.protocols import BatchSink, Verdict
 
 
-class SingleTransaction:
+class SingleTransaction(AroundSink):
     """What a writer sees of an open sink whose transaction spans all batches; `end` commits them."""
 
-    max_writers: int | None = 1
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, sink: BatchSink) -> None:
+        super().__init__(sink)
         self._begun = False
-        self.max_rows, self.max_bytes = sink.max_rows, sink.max_bytes
-
-    @property
-    def doomed(self) -> bool:
-        """Return whether the transaction can only be rolled back."""
-        return self._sink.doomed
-
-    @property
-    def duplicates(self) -> int:
-        """Return how many rows of the last write mode ignore left out."""
-        return self._sink.duplicates
 
     def open(self) -> None:
         """Do nothing: the sink is open."""
@@ -44,20 +29,8 @@ class SingleTransaction:
             self._begun = self._sink.begin(receipt)
         return True
 
-    def write(self, rows: Sequence[Row]) -> list[Rejection]:
-        """Write mappings; see `BatchSink.write`."""
-        return self._sink.write(rows)
-
-    def write_arrow(self, rows: pa.Table) -> list[Rejection]:
-        """Write a table; see `BatchSink.write`."""
-        return self._sink.write_arrow(rows)
-
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Do nothing: `end` commits all batches."""
-
-    def rollback(self) -> None:
-        """Drop the whole load."""
-        self._sink.rollback()
 
     def end(self) -> None:
         """Commit everything. Raises SinkError, which says what is known."""
@@ -72,10 +45,6 @@ class SingleTransaction:
                 else "nothing is written"
             )
             raise SinkError(f"{first_line(error)}; {known}") from error
-
-    def hint(self, error: BaseException) -> int | None:
-        """Return the index of the row that caused an error."""
-        return self._sink.hint(error)
 
     def classify(self, error: BaseException) -> Verdict:
         """Say what an error means: nothing can be tried again, since the batches before are gone, too."""

@@ -126,6 +126,13 @@ LEDGER = """
         load text, batch text, segments jsonb NOT NULL, rows bigint, rejected jsonb NOT NULL,
         committed_at timestamptz, PRIMARY KEY (load, batch));"""
 LEDGER_TABLES = ("ledger", "splits", "loads")
+# The order of bytes is the fastest, and the same for all writers, which therefore cannot deadlock.
+KEYS = """
+    CREATE TABLE IF NOT EXISTS {keys} (
+        target text, key text COLLATE "C", claimed_at timestamptz, PRIMARY KEY (target, key));"""
+CLAIM = """
+    INSERT INTO {keys} SELECT %s, key, now() FROM unnest(%s::text[]) AS key ORDER BY key COLLATE "C"
+    ON CONFLICT DO NOTHING RETURNING key"""
 # One statement, so that nothing comes between the check and the receipt. In READ COMMITTED, FOR SHARE
 # waits for a takeover under way and then checks the owner again in the row as that left it; ON CONFLICT
 # waits for an earlier attempt at the same batch.
@@ -294,13 +301,15 @@ class PostgresSink:
     `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without a table there
     is only `loads`, of every table of the database, and `doctor`. `key` names the columns that decide
     what `ignore` and `upsert` take for the same row (default: the primary key). The ledger's tables are
-    `<ledger>_loads`, `_splits` and `_ledger`, beside the target unless a schema is named; with None there
-    are none, and no mode `replace`.
+    `<ledger>_loads`, `_splits`, `_ledger` and, for idempotency keys, `_keys`, beside the target unless a
+    schema is named; with None there are none, and no mode `replace`.
 
     Raises ValueError if an argument cannot be right.
     """
 
-    capabilities: frozenset[Any] = frozenset([*MODES, "transactional", "create", *(["arrow"] if pa else [])])
+    capabilities: frozenset[Any] = frozenset(
+        [*MODES, "transactional", "create", "keys", *(["arrow"] if pa else [])]
+    )
     max_rows: int | None = None
     max_bytes: int | None = None
     max_writers: int | None = None
@@ -321,6 +330,7 @@ class PostgresSink:
         self._conninfo, self._path, self._mode = _parse_url(url), _parse_table(table), mode
         self._key = (key,) if isinstance(key, str) else tuple(key)
         self._ledger = _parse_table(ledger)
+        self._tables: tuple[str, ...] = LEDGER_TABLES  # of the ledger, that this load needs
         self._merges = mode in ("ignore", "upsert")
         self._link: psycopg.Connection[Any] | None = None
         self._known: Table | None = None
@@ -372,6 +382,7 @@ class PostgresSink:
         Raises LookupError if the table or a unique index for `key` is missing, PermissionError if
         a right is missing, ValueError if `schema` or the mode does not fit the table.
         """
+        self._tables = (*LEDGER_TABLES, "keys") if load.get("keys") else LEDGER_TABLES
         try:
             table = self._locate()
             if not table.oid and schema is None:
@@ -534,6 +545,16 @@ class PostgresSink:
             forms.append(lambda copy: _feed_arrow(copy, columns, rows))
         return self._write(names, rows.num_rows, *forms)
 
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Enter idempotency keys of the table; return those that were not there. Waits for other claims."""
+        self._dirty = True  # the next write gets a savepoint of its own, whose failure takes no claim back
+        return {key for (key,) in self._run(CLAIM, [str(self._table), list(keys)])}
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Take back keys that this transaction has claimed."""
+        self._dirty = True
+        self._run("DELETE FROM {keys} WHERE target = %s AND key = ANY (%s)", [str(self._table), list(keys)])
+
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable; `rejected` and `rows` correct the receipt.
 
@@ -638,22 +659,24 @@ class PostgresSink:
         found = {"target": table.beside(table.name)}
         if self._ledger:
             schema, prefix = (table.schema, *self._ledger)[-2:]
-            found |= {word: sql.Identifier(schema, f"{prefix}_{word}") for word in LEDGER_TABLES}
+            words = (*LEDGER_TABLES, "keys")
+            found |= {word: sql.Identifier(schema, f"{prefix}_{word}") for word in words}
         return found
 
     def _has_ledger(self, table: Table) -> bool:
         schema, prefix = (table.schema, *self._ledger)[-2:]
-        query = """SELECT count(*) = 3 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        query = """SELECT count(*) = %s FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
             WHERE nspname = %s AND relname = ANY (%s)"""
-        return self._run(query, [schema, [f"{prefix}_{word}" for word in LEDGER_TABLES]]).fetchone() == (
-            True,
-        )
+        names = [f"{prefix}_{word}" for word in self._tables]
+        return self._run(query, [len(names), schema, names]).fetchone() == (True,)
 
     def _make_ledger(self, table: Table) -> None:
         with self._connection.transaction():
             self._lock(f"{self._names(table)['loads'].as_string()} ledger")
             if not self._has_ledger(table):
                 self._run(LEDGER)
+                if "keys" in self._tables:
+                    self._run(KEYS)
 
     def _lock(self, name: str) -> None:
         self._run("SELECT pg_advisory_xact_lock(hashtextextended('adaptive ' || %s, 0))", [name])
@@ -663,8 +686,9 @@ class PostgresSink:
         home = sql.Identifier((table.schema, *self._ledger[:-1])[-1]).as_string()
         if hidden := self._missing([("SCHEMA", home, "USAGE")]):
             return hidden  # without it nothing can be asked about the tables there
-        target, *ledger = (name.as_string() for name in self._names(table).values())
-        wanted = [("TABLE", target, right) for right in MODES[self._mode].split()]
+        names = {word: name.as_string() for word, name in self._names(table).items()}
+        ledger = [names[word] for word in self._tables if word in names]
+        wanted = [("TABLE", names["target"], right) for right in MODES[self._mode].split()]
         for name in ledger:
             wanted += [("TABLE", name, right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")]
         if not table.oid or self._mode == "replace":
@@ -690,6 +714,9 @@ class PostgresSink:
         )
         for word in LEDGER_TABLES if self._ledger else ():  # the loads come last: they tell which
             self._run(forget, [str(table)], rows=self._names(table)[word])
+        keys = self._names(table)["keys"].as_string() if self._ledger else None
+        if self._run("SELECT to_regclass(%s)", [keys]).fetchone() != (None,):
+            self._run("DELETE FROM {keys} WHERE target = %s", [str(table)])
 
     def _start(self, load: Mapping[str, Any]) -> None:
         """Register the load and take its splits over; wait for transactions of the earlier owner."""

@@ -54,6 +54,10 @@ LEDGER = (
     "CREATE TABLE IF NOT EXISTS {ledger} (load TEXT, batch TEXT, segments TEXT, rows INTEGER,"
     " rejected TEXT, committed_at TEXT, PRIMARY KEY (load, batch))",
 )
+KEYS = (
+    "CREATE TABLE IF NOT EXISTS {keys} (target TEXT COLLATE NOCASE, key TEXT, claimed_at TEXT,"
+    " PRIMARY KEY (target, key)) WITHOUT ROWID"
+)
 # A column is the rowid's other name, which SQLite fills, if it is the INTEGER key and has no index.
 COLUMNS = """
     SELECT name, upper(type), NOT ("notnull" OR pk), dflt_value IS NOT NULL OR pk AND upper(type) = 'INTEGER'
@@ -113,7 +117,7 @@ class SqliteSink:
     keys are enforced: a row without its parent is a bad row.
     """
 
-    capabilities: frozenset[Any] = frozenset({*MODES, "arrow", "transactional", "create"})
+    capabilities: frozenset[Any] = frozenset({*MODES, "arrow", "transactional", "create", "keys"})
     max_rows: int | None = None
     max_bytes: int | None = None
     max_writers: int | None = 1  # SQLite has one write lock per file
@@ -132,7 +136,8 @@ class SqliteSink:
         `url` is `sqlite:///relative.db` or `sqlite:////absolute.db`, percent-encoded; `key` names columns
         with a unique index, default the primary key; `table` may be in double quotes, a dot is part of the
         name (there is one schema); mode `replace` needs `prepare` and `finish`. The ledger's tables are
-        `<ledger>_loads`, `_splits` and `_ledger`; with None there are none, and no `replace`.
+        `<ledger>_loads`, `_splits`, `_ledger` and, for idempotency keys, `_keys`; with None there are none,
+        and no `replace`.
         """
         if mode not in MODES:
             raise ValueError(f"unknown mode {mode!r}")
@@ -214,7 +219,7 @@ class SqliteSink:
             with self._transaction() as db:
                 created = None if self._describe(db) else self._create(db, schema)
                 if self._ledger:
-                    self._ledger.make(db)
+                    self._ledger.make(db, keys=bool(load.get("keys")))
                     self._start(db, self._ledger, load, created)
                 self._describe(db)
                 if created and not self._ledger:  # which would remember the types
@@ -419,6 +424,14 @@ class SqliteSink:
                 written = self._insert(stored.column_names, [column.to_pylist() for column in stored.columns])
             self.duplicates = len(rows) - written if self.mode == "ignore" else 0
         return []
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Enter idempotency keys of the table in this transaction; return those that were not there."""
+        return self._kept().claim(self._connection(), self._name, keys)
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Take back keys that this transaction has claimed."""
+        self._kept().release(self._connection(), self._name, keys)
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable.
@@ -650,21 +663,21 @@ def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
 
 
 class _Ledger:
-    """The three tables in which a target keeps what is committed; each call is within a transaction."""
+    """The tables in which a target keeps what is committed; each call is within a transaction."""
 
     def __init__(self, name: str) -> None:
-        self._names = {word: _q(f"{name}_{word}") for word in ("loads", "splits", "ledger")}
+        self._names = {word: _q(f"{name}_{word}") for word in ("loads", "splits", "ledger", "keys")}
 
     def run(self, db: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        """Execute a statement in which {loads}, {splits} and {ledger} stand for the tables."""
+        """Execute a statement in which {loads}, {splits}, {ledger} and {keys} stand for the tables."""
         return db.execute(statement.format(**self._names), values)
 
-    def make(self, db: sqlite3.Connection) -> None:
-        for statement in LEDGER:
+    def make(self, db: sqlite3.Connection, *, keys: bool) -> None:
+        for statement in (*LEDGER, KEYS) if keys else LEDGER:
             self.run(db, statement)
 
-    def exists(self, db: sqlite3.Connection) -> bool:
-        return bool(db.execute(f"PRAGMA main.table_info({self._names['loads']})").fetchone())
+    def exists(self, db: sqlite3.Connection, word: str = "loads") -> bool:
+        return bool(db.execute(f"PRAGMA main.table_info({self._names[word]})").fetchone())
 
     def done(self, db: sqlite3.Connection, load: str) -> bool:
         found = self.run(db, "SELECT state FROM {loads} WHERE load = ?", [load]).fetchone()
@@ -736,6 +749,22 @@ class _Ledger:
         for word in ("splits", "ledger", "loads"):
             earlier = "(SELECT load FROM {loads} WHERE target = ?)"
             self.run(db, f"DELETE FROM {{{word}}} WHERE load IN {earlier}", [target])  # noqa: S608
+        if self.exists(db, "keys"):
+            self.run(db, "DELETE FROM {keys} WHERE target = ?", [target])
+
+    def claim(self, db: sqlite3.Connection, target: str, keys: Sequence[str]) -> set[str]:
+        """Enter keys and return those that were not there."""
+        entered = self.run(
+            db,
+            "INSERT INTO {keys} SELECT ?, value, ? FROM json_each(?) WHERE true ORDER BY value"
+            " ON CONFLICT DO NOTHING RETURNING key",
+            [target, _now(), json.dumps(list(keys))],
+        )
+        return {key for (key,) in entered}
+
+    def release(self, db: sqlite3.Connection, target: str, keys: Sequence[str]) -> None:
+        gone = "DELETE FROM {keys} WHERE target = ? AND key IN (SELECT value FROM json_each(?))"
+        self.run(db, gone, [target, json.dumps(list(keys))])
 
     def types(self, db: sqlite3.Connection, table: str) -> dict[str, pa.DataType]:
         """Return the types of a table that a load made."""
