@@ -1247,21 +1247,16 @@ def _parts(rows: Any) -> Iterator[tuple[Sequence[str], int, Sequence[Any]]]:
 
 def _checked(column: Column, values: Any, bad: dict[int, tuple[str, str]]) -> list[Any]:
     """Return a column's values as they are bound, and add the rows that have none to `bad`."""
-    if isinstance(values, list):
-        sure = False
-    else:
-        values, sure = _listed(column, values)
-    has_null = None in values
+    found, sure = (values, False) if isinstance(values, list) else _listed(column, values)
+    has_null = None in found
     if has_null and not column.nullable:
         reason = f"column {column.name}: takes no NULL"
-        bad.update({index: ("23502", reason) for index, value in enumerate(values) if value is None})
+        bad.update({index: ("23502", reason) for index, value in enumerate(found) if value is None})
     if sure:
-        return values
-    present = [value for value in values if value is not None] if has_null else values
+        return found
+    present = [value for value in found if value is not None] if has_null else found
     plain = set(map(type, present)) <= {column.kind.plain}
-    if plain and column.kind.fits(column, present):
-        return values
-    return _formed(column, values, bad)
+    return found if plain and column.kind.fits(column, present) else _formed(column, found, bad)
 
 
 def _formed(column: Column, values: list[Any], bad: dict[int, tuple[str, str]]) -> list[Any]:
