@@ -373,6 +373,19 @@ def test_an_upsert_of_an_identity_table_updates_and_inserts(lab: SqlserverLab) -
     assert lab.query("SELECT id, v FROM t ORDER BY id") == [(1, 1), (2, 20), (9, 91)]
 
 
+def test_arrow_rows_that_doom_the_transaction_are_found(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE p (id int PRIMARY KEY)")
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int REFERENCES p (id))")
+    with SqlserverSink(lab.url, table="t") as sink:
+        sink.begin()
+        sink._run("SET XACT_ABORT ON")
+        rows = pa.table({"id": pa.array(range(40), pa.int32()), "v": pa.array([None] * 39 + [7], pa.int32())})
+        assert sink.write_arrow(rows[:20]) == []
+        assert [(index, code) for index, code, _ in sink.write_arrow(rows[20:])] == [(19, "23000")]
+        sink.commit()
+    assert column(lab, "id") == list(range(39))
+
+
 def test_a_mode_whose_key_is_not_unique_is_refused(lab: SqlserverLab) -> None:
     lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
     with (
