@@ -1216,7 +1216,7 @@ def _packaged_drivers() -> list[str]:
 
     machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
     files = Path(mssql_python_odbc.get_libs_dir()).glob(f"linux/*/{machine}/lib/libmsodbcsql-*")
-    return sorted(map(str, files), key=lambda file: Path(file).parts[-4] not in _systems())
+    return sorted(map(str, files), key=lambda file: (Path(file).parts[-4] not in _systems(), file))
 
 
 def _systems() -> str:
