@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
 from labs import sqlserver, tds
 
 if reason := sqlserver.missing():
@@ -50,7 +51,8 @@ def connect(url: str, *, autocommit: bool = False, password: str | None = None, 
     parts = urlsplit(url)
     return pyodbc.connect(
         f"DRIVER={{{_find_driver()}}};SERVER=127.0.0.1,{parts.port};UID={parts.username};"
-        f"PWD={password or parts.password};DATABASE={database or unquote(parts.path[1:])};Encrypt=no;UseFMTONLY=yes",
+        f"PWD={password or parts.password};DATABASE={database or unquote(parts.path[1:])};"
+        "Encrypt=no;UseFMTONLY=yes",
         autocommit=autocommit,
     )
 

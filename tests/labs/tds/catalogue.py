@@ -186,8 +186,8 @@ class Catalogue:
         temporary, number = table.id < 0, 1 if index.kind == "PK" else len(table.indexes) + 2
         title = quote(f"{table.path}|{index.name}")
         terms = ", ".join(self._term(table, name) for name in index.columns)
-        self._db.execute(f"CREATE {'UNIQUE' if index.unique else ''} INDEX {'temp.' if temporary else ''}{title} "
-                         f"ON {table.sqlite} ({terms}) {index.filter or ''}")  # fmt: skip
+        kind, place = "UNIQUE INDEX" if index.unique else "INDEX", "temp." if temporary else ""
+        self._db.execute(f"CREATE {kind} {place}{title} ON {table.sqlite} ({terms}) {index.filter or ''}")
         if index.kind:
             self.add_object(table.schema, index.name, index.kind, table.id)
         self._enter(

@@ -58,8 +58,8 @@ class _Constraints:
     def __init__(self, session: Session, schema: str, name: str) -> None:
         self.session, self.schema, self.name = session, schema, name
         self.indexes: list[Index] = []
-        self.checks: list[tuple[str, exp.Expression]] = []
-        self.references: list[tuple[str, list[str], exp.Expression]] = []
+        self.checks: list[tuple[str, exp.Expr]] = []
+        self.references: list[tuple[str, list[str], exp.Expr]] = []
 
     def title(self, prefix: str, given: str) -> str:
         """Return a constraint's name, or one as the server makes it."""
@@ -69,7 +69,7 @@ class _Constraints:
             or f"{prefix}__{self.name[:9]}__{abs(hash((self.schema, self.name, count))) & 0xFFFFFFFF:08X}"
         )
 
-    def add(self, node: exp.Expression, given: str, column: str | None) -> bool:
+    def add(self, node: exp.Expr, given: str, column: str | None) -> bool:
         """Take a constraint of the table, or of one column."""
         if isinstance(node, exp.PrimaryKeyColumnConstraint | exp.PrimaryKey):
             columns = [column] if column else [_key(part) for part in node.expressions]
@@ -181,17 +181,17 @@ def _add_constraints(session: Session, tree: exp.Alter) -> None:
     constraints.enter(table)
 
 
-def _referenced(node: exp.Expression) -> tuple[exp.Expression, tuple[str, ...]]:
+def _referenced(node: exp.Expr) -> tuple[exp.Expr, tuple[str, ...]]:
     if isinstance(node.this, exp.Schema):
         return node.this.this, tuple(name_of(part) for part in node.this.expressions)
     return node.this, ()
 
 
-def _action(node: exp.Expression) -> str:
+def _action(node: exp.Expr) -> str:
     return " ".join(str(option) for option in node.args.get("options") or [])
 
 
-def _key(node: exp.Expression) -> str:
+def _key(node: exp.Expr) -> str:
     while not isinstance(node, exp.Identifier):
         node = node.this
     return name_of(node)

@@ -92,7 +92,7 @@ def _columns(session: Session, text: str) -> list[tuple[str, Column]]:
     return found
 
 
-def _target(session: Session, tree: exp.Expression, parameter: exp.Parameter) -> Column | None:
+def _target(session: Session, tree: exp.Expr, parameter: exp.Parameter) -> Column | None:
     translator = session.translator()
     if isinstance(tree, exp.Insert) and isinstance(parameter.parent, exp.Tuple):
         table = translator.table(tree.this)

@@ -236,7 +236,7 @@ def _encode_guid(value: str) -> bytes:
 
 def _encode_clock(text: str, scale: int) -> bytes:
     seconds = int(text[:2]) * 3600 + int(text[3:5]) * 60 + int(text[6:8])
-    count = (seconds * 10_000_000 + int(text[9:16])) // 10 ** (7 - scale)
+    count: int = (seconds * 10_000_000 + int(text[9:16])) // 10 ** (7 - scale)
     return count.to_bytes(WIDTHS[scale], "little")
 
 

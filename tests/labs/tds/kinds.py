@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlglot import exp
@@ -15,7 +15,7 @@ from labs.tds.values import type_from_text
 
 Columns = Sequence[tuple[str, Type | None]]  # of something that can be selected from
 
-RENAMED: dict[type[exp.Expression], str] = {
+RENAMED: dict[type[exp.Expr], str] = {
     exp.ObjectId: "object_id", exp.CurrentSchema: "schema_name", exp.CurrentTimestamp: "getdate",
     exp.CurrentUser: "suser_sname", exp.Length: "len", exp.Uuid: "newid",
     exp.CurrentTimestampLTZ: "sysdatetimeoffset",
@@ -26,7 +26,7 @@ def name_of(node: Any) -> str:
     """Return a name; sqlglot keeps the # of a temporary table apart."""
     if node is None:
         return ""
-    return ("#" if node.args.get("temporary") else "") + node.name
+    return f"{'#' if node.args.get('temporary') else ''}{node.name}"
 
 
 def kind_in(node: exp.DataType) -> Type:
@@ -36,9 +36,9 @@ def kind_in(node: exp.DataType) -> Type:
     return type_from_text(node.sql("tsql"))
 
 
-def ctes(node: exp.Expression) -> list[exp.Expression]:
+def ctes(node: exp.Expr) -> list[exp.Expr]:
     """Return the WITH clauses that a part of a statement sees."""
-    found: list[exp.Expression] = []
+    found: list[exp.Expr] = []
     while node.parent is not None:
         node = node.parent
         clause = node.args.get("with_") or node.args.get("with")
@@ -52,33 +52,20 @@ class Kinds:
     def __init__(self, catalogue: Catalogue, variables: Mapping[str, Type]) -> None:
         self._catalogue, self._variables = catalogue, variables
 
-    def kind(self, node: exp.Expression) -> Type | None:
+    def kind(self, node: exp.Expr) -> Type | None:
         """Return the type of an expression, None if only its value will tell."""
-        if isinstance(node, exp.Parameter):
-            return self._variables.get(node.name.lower())
-        if isinstance(node, exp.Column):
-            return self._kind_of_column(node)
-        if isinstance(node, exp.Cast):
-            return TEXT if node.to.this == exp.DataType.Type.TEXT else kind_in(node.to)
-        if isinstance(node, exp.Literal):
-            return _literal_kind(node)
-        if isinstance(node, exp.Subquery | exp.Select):
-            return self.projection(node)[0][1]
-        if isinstance(node, exp.Anonymous):
-            return KINDS.get(node.name.lower())
         if type(node) in RENAMED:
             return KINDS[RENAMED[type(node)]]
-        if isinstance(node, exp.Count):
-            return Type("bigint") if node.args.get("big_int") else INT
-        if isinstance(
-            node, exp.National | exp.Concat | exp.Left | exp.Substring | exp.Upper | exp.Lower | exp.Trim
-        ):
-            return TEXT
-        if isinstance(node, exp.Window):
-            return Type("bigint") if isinstance(node.this, exp.RowNumber) else self.kind(node.this)
-        return self._kind_of_operands(node)
+        found = next((rule for classes, rule in RULES if isinstance(node, classes)), None)
+        return found(self, node) if found else self._kind_of_operands(node)
 
-    def _kind_of_operands(self, node: exp.Expression) -> Type | None:
+    def _kind_of_cast(self, node: exp.Cast) -> Type:
+        return TEXT if node.to.this == exp.DataType.Type.TEXT else kind_in(node.to)
+
+    def _kind_of_window(self, node: exp.Window) -> Type | None:
+        return Type("bigint") if isinstance(node.this, exp.RowNumber) else self.kind(node.this)
+
+    def _kind_of_operands(self, node: exp.Expr) -> Type | None:
         if isinstance(node, exp.Case):
             kinds = [self.kind(branch.args["true"]) for branch in node.args["ifs"]]
         elif isinstance(node, exp.Coalesce):
@@ -107,7 +94,7 @@ class Kinds:
                     return kinds[wanted]
         return None
 
-    def _sources(self, scope: exp.Expression) -> list[tuple[str, Columns]]:
+    def _sources(self, scope: exp.Expr) -> list[tuple[str, Columns]]:
         origin = scope.args.get("from_") or scope.args.get("from")
         nodes = [origin.this] if origin else []
         if isinstance(scope, exp.Update | exp.Delete) and isinstance(scope.this, exp.Table):
@@ -116,7 +103,7 @@ class Kinds:
         nodes += [join.this for join in scope.args.get("joins") or []]
         return [(node.alias or name_of(node.this), self._columns(node)) for node in nodes]
 
-    def _columns(self, node: exp.Expression) -> Columns:
+    def _columns(self, node: exp.Expr) -> Columns:
         if isinstance(node, exp.Subquery):
             return self.projection(node)
         if not isinstance(node, exp.Table):
@@ -127,7 +114,7 @@ class Kinds:
         table = self._catalogue.table(node.db or "dbo", name_of(node.this))
         return [(column.name, column.type) for column in table.columns] if table else []
 
-    def projection(self, query: exp.Expression) -> Columns:
+    def projection(self, query: exp.Expr) -> Columns:
         """Return names and types of a query's columns."""
         while not isinstance(query, exp.Select):
             if not isinstance(query, exp.Subquery | exp.SetOperation):
@@ -154,3 +141,19 @@ def _literal_kind(node: exp.Literal) -> Type:
         return Type("float")
     whole, _, part = node.this.partition(".")
     return Type("decimal", 0, max(len(whole.lstrip("0")) + len(part), 1), len(part))
+
+
+RULES: tuple[tuple[Any, Callable[[Kinds, Any], Type | None]], ...] = (
+    (exp.Parameter, lambda kinds, node: kinds._variables.get(node.name.lower())),
+    (exp.Column, Kinds._kind_of_column),
+    (exp.Cast, Kinds._kind_of_cast),
+    (exp.Literal, lambda _, node: _literal_kind(node)),
+    (exp.Subquery | exp.Select, lambda kinds, node: kinds.projection(node)[0][1]),
+    (exp.Anonymous, lambda _, node: KINDS.get(node.name.lower())),
+    (exp.Count, lambda _, node: Type("bigint") if node.args.get("big_int") else INT),
+    (
+        exp.National | exp.Concat | exp.Left | exp.Substring | exp.Upper | exp.Lower | exp.Trim,
+        lambda *_: TEXT,
+    ),
+    (exp.Window, Kinds._kind_of_window),
+)

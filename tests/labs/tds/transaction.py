@@ -25,7 +25,7 @@ class Transaction:
         self.doomed = False
         self.implicit = False  # SET IMPLICIT_TRANSACTIONS
         self.timeout: float | None = None  # seconds; SET LOCK_TIMEOUT
-        self.told: Callable[[str], None] = lambda what: None
+        self.told: Callable[[str], None] = lambda _: None
 
     def start(self) -> None:
         """Begin the transaction that a statement begins where they are implicit."""

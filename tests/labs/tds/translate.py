@@ -76,7 +76,7 @@ def plain(text: str) -> tuple[str, set[str]]:
     return "".join([*pieces, text[end:]]), hints
 
 
-def read(text: str) -> exp.Expression:
+def read(text: str) -> exp.Expr:
     """Parse one statement. Raises SqlError 102."""
     try:
         return sqlglot.parse_one(plain(text)[0], read="tsql")
@@ -84,7 +84,7 @@ def read(text: str) -> exp.Expression:
         raise SqlError(102, f"Incorrect syntax: {error} in: {text}"[:1500], severity=15) from None
 
 
-def write(node: exp.Expression) -> str:
+def write(node: exp.Expr) -> str:
     """Return a translated tree as SQL for SQLite. Raises SqlError if it cannot be said there."""
     try:
         return Generator(dialect="sqlite", unsupported_level=ErrorLevel.RAISE).generate(node)
@@ -127,11 +127,11 @@ class Translator:
         plan = self._select(read(f"SELECT {text}"))
         return plan._replace(names=tuple(self._names))
 
-    def check(self, node: exp.Expression) -> str:
+    def check(self, node: exp.Expr) -> str:
         """Return a condition of a table, translated."""
         return write(self._translated(node))
 
-    def table(self, node: exp.Expression) -> Table:
+    def table(self, node: exp.Expr) -> Table:
         """Return a table. Raises SqlError 208."""
         node = node.this if isinstance(node, exp.Schema) else node
         assert isinstance(node, exp.Table), node
@@ -141,7 +141,7 @@ class Translator:
 
     # --- statements ---
 
-    def _select(self, tree: exp.Expression) -> Plan:
+    def _select(self, tree: exp.Expr) -> Plan:
         targets = []
         for assigned in [
             node for node in tree.expressions if isinstance(node, exp.EQ) and _variable(node.this)
@@ -260,12 +260,12 @@ class Translator:
         return Plan("DELETE", f"DELETE FROM {table.sqlite} AS {alias}{where}", (), table=table)
 
     def _from(
-        self, tree: exp.Expression, target: exp.Table, origin: exp.From | None
+        self, tree: exp.Expr, target: exp.Table, origin: exp.From | None
     ) -> tuple[Table, str, str, str]:
         """Return the table to change, its alias, the other tables and the condition, as SQL."""
         conditions = [tree.args["where"].this] if tree.args.get("where") else []
-        others: list[exp.Expression] = []
-        found: exp.Expression = target
+        others: list[exp.Expr] = []
+        found: exp.Expr = target
         if origin:
             first = origin.this
             joins = [*(first.args.get("joins") or []), *(tree.args.get("joins") or [])]
@@ -290,7 +290,7 @@ class Translator:
 
     # --- trees ---
 
-    def _translated(self, tree: exp.Expression) -> exp.Expression:
+    def _translated(self, tree: exp.Expr) -> exp.Expr:
         """Return a tree for SQLite; types are looked up before anything is changed."""
         for node in tree.find_all(exp.Add, exp.Sum):
             node.meta["kind"] = self._kinds.kind(node)
@@ -298,21 +298,21 @@ class Translator:
             node.meta["source"] = self._kinds.kind(node.this)
         return tree.transform(self._node)
 
-    def _call(self, name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
+    def _call(self, name: str, arguments: Sequence[exp.Expr]) -> exp.Expr:
         """Return a call of one of our functions; sqlglot does not look into what it was given instead."""
         inner = [argument.transform(self._node, copy=False) for argument in arguments]
         return exp.Anonymous(this=f"t_{name}", expressions=inner)
 
-    def _node(self, node: exp.Expression) -> exp.Expression:
+    def _node(self, node: exp.Expr) -> exp.Expr:
         if (known := RENAMED.get(type(node))) is not None:
             found = (node.args.get("this"), node.args.get("expression"))
-            return self._call(known, [each for each in found if isinstance(each, exp.Expression)])
+            return self._call(known, [each for each in found if isinstance(each, exp.Expr)])
         if isinstance(node, exp.Anonymous):
             return self._anonymous(node)
         special = NODES.get(type(node))
         return special(self, node) if special else node
 
-    def _anonymous(self, node: exp.Anonymous) -> exp.Expression:
+    def _anonymous(self, node: exp.Anonymous) -> exp.Expr:
         name = node.name.lower()
         if name.startswith("t_"):
             return node
@@ -324,7 +324,7 @@ class Translator:
             )
         return self._call(name, node.expressions)
 
-    def _parameter(self, node: exp.Parameter) -> exp.Expression:
+    def _parameter(self, node: exp.Parameter) -> exp.Expr:
         if isinstance(node.this, exp.Parameter):
             return self._call("variable", [exp.Literal.string("@@" + node.this.name)])
         name = node.name.lower()
@@ -334,7 +334,7 @@ class Translator:
             self._names.append(name)
         return exp.Var(this=f"?{self._names.index(name) + 1}")
 
-    def _table(self, node: exp.Table) -> exp.Expression:
+    def _table(self, node: exp.Table) -> exp.Expr:
         if not isinstance(node.this, exp.Identifier):
             raise unknown(node.sql("tsql"))
         name = name_of(node.this)
@@ -351,43 +351,44 @@ class Translator:
         changed.set("joins", joins or None)
         return changed
 
-    def _cast(self, node: exp.Cast) -> exp.Expression:
-        inner = node.this.transform(self._node, copy=False)
+    def _cast(self, node: exp.Cast) -> exp.Expr:
+        inner: exp.Expr = node.this.transform(self._node, copy=False)
         if node.to.this == exp.DataType.Type.TEXT:
             return inner  # sqlglot's own addition
         return exp.Var(this=_cast_sql(write(inner), node.meta["source"], kind_in(node.to), cut=True))
 
-    def _literal(self, node: exp.Literal) -> exp.Expression:
+    def _literal(self, node: exp.Literal) -> exp.Expr:
         if not node.is_string and "." in node.this and "e" not in node.this.lower():
             return exp.Literal.string(node.this)  # an exact number; SQLite would make it a float
         return node
 
-    def _add(self, node: exp.Add) -> exp.Expression:
+    def _add(self, node: exp.Add) -> exp.Expr:
         if (kind := node.meta.get("kind")) is None or kind.name not in TEXTS:
             return node
         sides = [side.transform(self._node, copy=False) for side in (node.this, node.expression)]
         return exp.DPipe(this=sides[0], expression=sides[1])
 
-    def _sum(self, node: exp.Sum) -> exp.Expression:
+    def _sum(self, node: exp.Sum) -> exp.Expr:
         kind = node.meta.get("kind")
         return self._call("sum", [node.this]) if kind and kind.name == "decimal" else node
 
-    def _left(self, node: exp.Left) -> exp.Expression:
+    def _left(self, node: exp.Left) -> exp.Expr:
         text, length = (side.transform(self._node, copy=False) for side in (node.this, node.expression))
         return exp.Substring(this=text, start=exp.Literal.number(1), length=length)
 
-    def _column_node(self, node: exp.Column) -> exp.Expression:
+    def _column_node(self, node: exp.Column) -> exp.Expr:
         return exp.column(node.this, table=node.args.get("table"))
 
 
-NODES: dict[type[exp.Expression], Callable[[Translator, Any], exp.Expression]] = {
+NODES: dict[type[exp.Expr], Callable[[Translator, Any], exp.Expr]] = {
     exp.Parameter: Translator._parameter, exp.Table: Translator._table, exp.Cast: Translator._cast,
     exp.Literal: Translator._literal, exp.Add: Translator._add, exp.Sum: Translator._sum,
-    exp.Left: Translator._left, exp.Column: Translator._column_node, exp.National: lambda _, node: exp.Literal.string(node.name),
+    exp.Left: Translator._left, exp.Column: Translator._column_node,
+    exp.National: lambda _, node: exp.Literal.string(node.name),
 }  # fmt: skip
 
 
-def _variable(node: exp.Expression) -> bool:
+def _variable(node: exp.Expr) -> bool:
     return isinstance(node, exp.Parameter) and not isinstance(node.this, exp.Parameter)
 
 

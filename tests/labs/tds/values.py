@@ -46,26 +46,17 @@ def converter(source: Type | None, target: Type, *, cut: bool) -> Convert | None
 def convert(value: Any, source: Type, target: Type, *, cut: bool = False) -> Any:
     """Return a value as the target holds it. Raises SqlError."""
     name = target.name
-    if name == "bit":
-        return _bit(value, source)
-    if name in INTEGERS:
-        return _integer(value, source, name)
-    if name in ("real", "float"):
-        return _float(value, source, name)
-    if name in MONEY:
-        return _money(value, source, target)
-    if name == "decimal":
-        return _decimal(value, source, target)
     if name in TEXTS:
         return _text(value, source, target, cut)
     if name in BYTES:
         return _bytes(value, source, target, cut)
-    if name == "uniqueidentifier":
-        return _guid(value)
+    for names, rule in RULES:
+        if name in names:
+            return rule(value, source, target)
     return _moment(value, source, target)
 
 
-def _bit(value: Any, source: Type) -> int:
+def _bit(value: Any, source: Type, _: Type) -> int:
     if source.name not in TEXTS:
         return int(float(value) != 0)
     word = value.strip().lower()
@@ -74,7 +65,8 @@ def _bit(value: Any, source: Type) -> int:
     return int(word == "true" or (word != "false" and int(word) != 0))
 
 
-def _integer(value: Any, source: Type, name: str) -> int:
+def _integer(value: Any, source: Type, target: Type) -> int:
+    name = target.name
     low, high = RANGES[name]
     if source.name in TEXTS:
         if not WHOLE.fullmatch(value):
@@ -92,7 +84,8 @@ def _integer(value: Any, source: Type, name: str) -> int:
     return whole
 
 
-def _float(value: Any, source: Type, name: str) -> float:
+def _float(value: Any, source: Type, target: Type) -> float:
+    name = target.name
     try:
         number = float(value)
     except ValueError:
@@ -166,7 +159,7 @@ def _bytes(value: Any, source: Type, target: Type, cut: bool) -> bytes:
     return raw.ljust(target.size, b"\0") if target.name == "binary" else raw
 
 
-def _guid(value: Any) -> str:
+def _guid(value: Any, *_: Type) -> str:
     if not isinstance(value, str) or not (found := GUID.fullmatch(value)):
         raise SqlError(8169)
     return found[1].upper()
@@ -242,6 +235,12 @@ def _local(moment: datetime, value: str) -> datetime:
 def _with_offset(day: str, clock: str, offset: str) -> str:
     moment = datetime.fromisoformat(f"{day} {clock[:8]}{offset}").astimezone(UTC)
     return f"{moment.date().isoformat()} {moment:%H:%M:%S}{clock[8:]}{offset}"
+
+
+RULES: tuple[tuple[set[str], Callable[[Any, Type, Type], Any]], ...] = (
+    ({"bit"}, _bit), (INTEGERS, _integer), ({"real", "float"}, _float), (MONEY, _money),
+    ({"decimal"}, _decimal), ({"uniqueidentifier"}, _guid),
+)  # fmt: skip
 
 
 def compare_decimals(left: str, right: str) -> int:
