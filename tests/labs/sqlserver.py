@@ -82,9 +82,7 @@ class SqlserverLab:
     """A database of a SQL Server."""
 
     name = "sqlserver"
-    deviations: Mapping[str, str] = {
-        "a_failed_write_leaves_the_transaction_usable": "rows that violate a check are returned"
-    }
+    deviations: Mapping[str, str] = {}
 
     def __init__(self, url: str) -> None:
         self.url = url
