@@ -1,0 +1,1 @@
+"""Attacks on `adaptive`: what is lost or duplicated when processes, connections and rows go wrong."""

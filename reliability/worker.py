@@ -1,0 +1,49 @@
+"""A program that loads again and again in one process: `python -m reliability.worker FILE URL TYPES`.
+
+Each line of its input is a table to load the file into; once that is done, however often it has to be
+repeated, it answers with a line of JSON: what the process holds. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import adaptive
+from adaptive.types import parse_types
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+ATTEMPTS = 20
+
+
+def main(file: str, url: str, types: str) -> None:
+    """Load a file into each table that is named."""
+    words = parse_types(types)
+    for table in map(str.strip, sys.stdin):
+        errors: list[str] = []
+        while len(errors) < ATTEMPTS:
+            try:
+                adaptive.load(file, url, table=table, create=True, types=words)
+                break
+            except adaptive.SinkError as error:
+                errors.append(str(error))
+        print(json.dumps({**held(), "errors": errors, "done": len(errors) < ATTEMPTS}), flush=True)
+
+
+def held() -> dict[str, int]:
+    """Return what this process holds: bytes of memory, threads, open files and connections."""
+    gc.collect()
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    return {
+        "memory": resident,
+        "threads": threading.active_count(),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
