@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,15 +174,16 @@ class Coordinator:
 
     def _feed_alone(self, sink: Sink, load: dict[str, Any], fields: list[Field]) -> LoadResult:
         """Load everything in one transaction, which nothing but its commit makes visible."""
-        single = SingleTransaction(self._target.keyed(sink))
-        try:
-            result = self._feed(load, fields, Committed([]), lambda: single)
-        except AdaptiveError as error:
-            if error.result:  # what it rejected is as undone as what it wrote
-                Path(error.result.dead_letters).unlink(missing_ok=True)
-            raise type(error)(f"{error}; {UNDONE}") from error
-        single.end()
-        return result
+        with closing(self._target.keyed(sink)) as keyed:
+            single = SingleTransaction(keyed)
+            try:
+                result = self._feed(load, fields, Committed([]), lambda: single)
+            except AdaptiveError as error:
+                if error.result:  # what it rejected is as undone as what it wrote
+                    Path(error.result.dead_letters).unlink(missing_ok=True)
+                raise type(error)(f"{error}; {UNDONE}") from error
+            single.end()
+            return result
 
     def _feed(
         self,

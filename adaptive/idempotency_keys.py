@@ -61,7 +61,9 @@ def _column_text(column: pa.ChunkedArray) -> Any:
                 text = pc.replace_substring(text, character, escape)
         return text
     if pa.types.is_timestamp(kind) and kind.unit != "ns":
-        return column.cast(pa.timestamp("us", kind.tz and "UTC")).cast(TEXT)
+        # Without its zone, which Arrow needs 4 s for 1,000,000 values to write out, instead of 0.4 s.
+        text = column.cast(pa.timestamp("us", kind.tz and "UTC")).cast(pa.timestamp("us")).cast(TEXT)
+        return pc.binary_join_element_wise(text, pa.scalar("Z" if kind.tz else "", TEXT), pa.scalar("", TEXT))
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_date32(kind):
         return column.cast(TEXT)
     texts = [None if value is None else text_of(value) for value in column.to_pylist()]

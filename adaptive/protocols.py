@@ -108,8 +108,10 @@ class BatchSink(Protocol):
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Enter idempotency keys of the table; return those that were not there. After `begin`.
 
-        Waits for claims under way of the same keys. They are committed and rolled back with the rows; a
-        write that fails takes none back. At most 200 bytes each, without NUL. Capability "keys" only.
+        Waits for claims under way of the same keys, and sorts them first, so that writers cannot deadlock.
+        Claims are committed and rolled back with the rows; a write that fails takes none back. A key has
+        at most 200 bytes of UTF-8 and no NUL; what differs in one byte is another key. Only of a sink with
+        the capability "keys".
         """
 
     def release(self, keys: Sequence[str]) -> None:

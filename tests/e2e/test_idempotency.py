@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from labs import Lab, MongoLab, mongo_lab
 
 import adaptive as package
 from adaptive.config import Settings
-from adaptive.errors import RefusedError, UsageError
+from adaptive.errors import RefusedError, TooManyRejectsError, UsageError
 from adaptive.idempotency_store import IdempotencyStore
 from adaptive.rows import Row
 from adaptive.testing.processes import at_random, repeat
@@ -150,6 +153,19 @@ def test_a_store_keeps_nothing_of_a_load_that_is_undone(overlapping: Command, ev
     assert len(IdempotencyStore(str(overlapping.folder / "keys.db"))) == 0
     load(overlapping, events, "two.csv", *STORE)
     assert ids(events) == list(range(1_500, 4_500))
+
+
+def test_a_load_that_fails_lets_go_of_the_store_at_once(events: Lab, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"ledger": "off", "idempotency_key": "event_id"}
+    options |= {"idempotency_store": str(tmp_path / "keys.db"), "dead_letters": str(tmp_path / "bad")}
+    rows = [{"event_id": number, "amount": 1} for number in range(10)]
+    with pytest.raises(TooManyRejectsError):
+        package.load([*rows, {"event_id": 0, "amount": -1}, {"event_id": 99, "amount": -1}], events.url,
+                     table="events", max_rejected=0, **options)  # fmt: skip
+    store = sqlite3.connect(tmp_path / "keys.db", timeout=0)
+    with closing(store):
+        store.execute("BEGIN IMMEDIATE")
+    assert package.load(rows, events.url, table="events", **options).written == 10
 
 
 def test_keys_that_are_pruned_are_loaded_again(overlapping: Command, events: Lab) -> None:
