@@ -98,7 +98,8 @@ def store(sink: PostgresSink, rows: Any) -> None:
 
 def test_it_is_a_sink() -> None:
     sink: Sink = PostgresSink("postgresql://h/d", table="t")  # the type checker's claim
-    assert {"append", "ignore", "upsert", "replace", "arrow", "transactional", "create"} == sink.capabilities
+    offered = {"append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "keys"}
+    assert offered == sink.capabilities
 
 
 @pytest.mark.parametrize(
