@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reliability import cuts, kills, pairs, poison, replacing, report, soak, stalls
-from reliability.databases import DATABASES, MissingServerError
+from reliability.databases import KINDS, MissingServerError, database
 from reliability.trial import ROOT, Trial
 
 
@@ -23,7 +23,7 @@ class Attack(NamedTuple):
     times: int
 
 
-ALL = tuple(DATABASES)
+ALL = tuple(KINDS)
 CONNECTED = ("postgres", "mongo", "sqlserver")
 RENAMING = ("sqlite", "postgres", "sqlserver")  # nx-27017 renames no collection, so it cannot replace
 ATTACKS = {
@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line, checked."""
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
     parser.add_argument("attack", choices=[*ATTACKS, "all", "report"])
-    parser.add_argument("--database", action="append", choices=list(DATABASES), help="again for several")
+    parser.add_argument("--database", action="append", choices=list(KINDS), help="again for several")
     parser.add_argument("--times", type=int, help="how often to strike; by default as in docs/reliability.md")
     parser.add_argument("--minutes", type=int, help="how long to soak; all soaks only if this is given")
     parser.add_argument("--seed", type=int, default=1)
@@ -50,15 +50,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prove(attack: str, database: str, given: argparse.Namespace) -> bool:
+def prove(attack: str, kind: str, given: argparse.Namespace) -> bool:
     """Run one attack on one database and keep the proof; return whether it holds."""
     started, act = time.monotonic(), ATTACKS[attack]
     times = (given.minutes if attack == "soak" else given.times) or act.times
-    with DATABASES[database]() as target, tempfile.TemporaryDirectory(prefix="reliability-") as folder:
+    with database(kind) as target, tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         trial = Trial(target, Path(folder), given.rows, given.seed, times)
         act.prove(trial)
     option = "--minutes" if attack == "soak" else "--times"
-    command = f"python -m reliability {attack} --database {database} {option} {times} --seed {given.seed}"
+    command = f"python -m reliability {attack} --database {kind} {option} {times} --seed {given.seed}"
     proof = report.Proof.of(attack, command, trial, time.monotonic() - started)
     report.keep(proof, given.out)
     print(report.as_table(proof), flush=True)
@@ -70,7 +70,7 @@ def wanted(given: argparse.Namespace) -> list[tuple[str, str]]:
     attacks = [given.attack]
     if given.attack == "all":
         attacks = [name for name in ATTACKS if name != "soak" or given.minutes]
-    chosen = given.database or list(DATABASES)
+    chosen = given.database or list(KINDS)
     return [(name, one) for name in attacks for one in ATTACKS[name].databases if one in chosen]
 
 
@@ -81,11 +81,11 @@ def main() -> int:
         report.write(given.out)
         return 0
     held = True
-    for attack, database in wanted(given):
+    for attack, kind in wanted(given):
         try:
-            held &= prove(attack, database, given)
+            held &= prove(attack, kind, given)
         except MissingServerError as error:
-            print(f"{attack} on {database}: {error}", file=sys.stderr)
+            print(f"{attack} on {kind}: {error}", file=sys.stderr)
     return 0 if held else 1
 
 

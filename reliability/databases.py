@@ -87,7 +87,7 @@ class Database(Protocol):
         """Stop the server as a crash would and start it again; return whether that can be done here."""
 
 
-class Sql:
+class _Sql:
     """What is the same in the three SQL databases; `query` is their own."""
 
     types = "price=decimal(18,4)"
@@ -126,7 +126,7 @@ class Sql:
         return False
 
 
-class Sqlite(Sql):
+class _Sqlite(_Sql):
     """A SQLite file."""
 
     name, commit = "sqlite", b""
@@ -143,16 +143,16 @@ class Sqlite(Sql):
         return {row[0] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     @contextmanager
-    def peek(self) -> Iterator[Sqlite]:
+    def peek(self) -> Iterator[_Sqlite]:
         """Yield a copy: to open the file itself would recover it, which is the next run's business."""
         with tempfile.TemporaryDirectory() as folder:
             for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
                 if path.exists():
                     shutil.copy(path, folder)
-            yield Sqlite(Path(folder) / self._path.name)
+            yield _Sqlite(Path(folder) / self._path.name)
 
 
-class Postgres(Sql):
+class _Postgres(_Sql):
     """A database of a PostgreSQL server."""
 
     name, commit = "postgres", b"COMMIT"
@@ -189,7 +189,7 @@ class Postgres(Sql):
         return True
 
 
-class Mongo:
+class _Mongo:
     """A database of a MongoDB server."""
 
     name = "mongo"
@@ -222,14 +222,14 @@ class Mongo:
         with self._client() as client:
             return client[self._name][table].count_documents({})
 
-    def peek(self) -> AbstractContextManager[Mongo]:
+    def peek(self) -> AbstractContextManager[_Mongo]:
         return nullcontext(self)
 
     def keys(self, table: str) -> set[int]:
         with self._client() as client:
             return {row["order_id"] for row in client[self._name][table].find({}, {"order_id": 1})}
 
-    def make(self, table: str) -> bool:
+    def make(self, table: str) -> bool:  # noqa: ARG002 - a collection needs no columns
         return False
 
     def drop(self, table: str) -> None:
@@ -243,7 +243,7 @@ class Mongo:
         return False
 
 
-class Sqlserver(Sql):
+class _Sqlserver(_Sql):
     """A database of a SQL Server."""
 
     name = "sqlserver"
@@ -265,42 +265,56 @@ class Sqlserver(Sql):
 
 
 @contextmanager
-def _sqlite() -> Iterator[Database]:
-    with tempfile.TemporaryDirectory(prefix="adaptive-lite-") as folder:
-        yield Sqlite(Path(folder) / "orders.db")
+def _sqlite(folder: str) -> Iterator[Database]:
+    yield _Sqlite(Path(folder) / "orders.db")
 
 
 @contextmanager
-def _postgres() -> Iterator[Database]:
-    with postgres.server() as server:
+def _postgres(server: str) -> Iterator[Database]:
+    with postgres.database(server) as url:
+        yield _Postgres(url)
+
+
+@contextmanager
+def _mongo(server: str) -> Iterator[Database]:
+    name = f"adaptive_{secrets.token_hex(6)}"
+    yield _Mongo(urlsplit(server)._replace(path=f"/{name}").geturl())
+    with MongoClient[dict[str, Any]](server) as client:
+        client.drop_database(name)
+
+
+@contextmanager
+def _sqlserver(server: str) -> Iterator[Database]:
+    with sqlserver.database(server) as url:
+        yield _Sqlserver(url)
+
+
+class Kind(NamedTuple):
+    """How to find or start a server, and how to make a database on it; what is said if there is none."""
+
+    server: Callable[[], AbstractContextManager[str | None]]
+    database: Callable[[str], AbstractContextManager[Database]]
+    advice: str = ""
+
+
+KINDS = {
+    "sqlite": Kind(lambda: tempfile.TemporaryDirectory(prefix="adaptive-lite-"), _sqlite),
+    "postgres": Kind(postgres.server, _postgres, postgres.ADVICE),
+    "mongo": Kind(mongodb.server, _mongo, mongodb.ADVICE),
+    "sqlserver": Kind(lambda: nullcontext() if sqlserver.missing() else sqlserver.server(), _sqlserver,
+                      sqlserver.missing() or ""),
+}  # fmt: skip
+
+
+@contextmanager
+def database(kind: str) -> Iterator[Database]:
+    """Yield a new database on a server that is found or started.
+
+    Raises MissingServerError.
+    """
+    found = KINDS[kind]
+    with found.server() as server:
         if server is None:
-            raise MissingServerError(postgres.ADVICE)
-        with postgres.database(server) as url:
-            yield Postgres(url)
-
-
-@contextmanager
-def _mongo() -> Iterator[Database]:
-    with mongodb.server() as server:
-        if server is None:
-            raise MissingServerError(mongodb.ADVICE)
-        name = f"adaptive_{secrets.token_hex(6)}"
-        yield Mongo(urlsplit(server)._replace(path=f"/{name}").geturl())
-        with MongoClient[dict[str, Any]](server) as client:
-            client.drop_database(name)
-
-
-@contextmanager
-def _sqlserver() -> Iterator[Database]:
-    if reason := sqlserver.missing():
-        raise MissingServerError(reason)
-    with sqlserver.server() as server, sqlserver.database(server) as url:
-        yield Sqlserver(url)
-
-
-DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
-    "sqlite": _sqlite,
-    "postgres": _postgres,
-    "mongo": _mongo,
-    "sqlserver": _sqlserver,
-}
+            raise MissingServerError(found.advice)
+        with found.database(server) as made:
+            yield made

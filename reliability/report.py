@@ -34,9 +34,10 @@ class Proof:
     @classmethod
     def of(cls, attack: str, command: str, trial: Trial, seconds: float) -> Proof:
         """Return the proof that a trial gives."""
+        database, today = trial.database, datetime.now(UTC).date().isoformat()
         return cls(
-            attack, trial.database.name, trial.database.server, command, trial.seed, trial.rows, round(seconds),
-            datetime.now(UTC).date().isoformat(), machine(), dict(trial.figures), trial.trouble,
+            attack, database.name, database.server, command, trial.seed, trial.rows, round(seconds), today,
+            machine(), dict(trial.figures), trial.trouble,
         )  # fmt: skip
 
 

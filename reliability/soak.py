@@ -28,8 +28,13 @@ SETTLED_SECONDS = 90  # a server ends what a killed client left open within that
 
 def prove(trial: Trial) -> None:
     """Load for `times` minutes, then look what is left: in the process, the server and the folders."""
+    load_for(trial, 60 * trial.times)
+
+
+def load_for(trial: Trial, duration: float) -> None:
+    """Load for so many seconds, then look what is left."""
     (seconds, _), samples = trial.clean_seconds(), []
-    end = time.monotonic() + 60 * trial.times
+    end = time.monotonic() + duration
     with _way(trial) as (url, proxy), _worker(trial, url) as worker:
         while time.monotonic() < end:
             fault = trial.random.choice(FAULTS)

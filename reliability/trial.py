@@ -24,7 +24,6 @@ from reliability.databases import Database, Totals
 ROOT = Path(__file__).parents[1]
 # "adaptive" is what nobody changes; the others put 10 to 200 commits into a load of 200,000 rows.
 BATCHES = ("adaptive", "1000", "5000", "20000")
-CLEAN_LOADS = 3  # measured before an attack; their median is the time in which it strikes
 ATTEMPTS = 400  # of one load; kills cannot be that unlucky, so a load that needs more does not progress
 
 
@@ -41,7 +40,8 @@ class Load:
 class Trial:
     """One attack on one database: its random numbers, what it counted, and what went wrong.
 
-    `times` is how often it strikes. An entry in `trouble` means that the proof failed.
+    `times` is how often it strikes, in the time that the median of `clean_loads` took. An entry in
+    `trouble` means that the proof failed.
     """
 
     database: Database
@@ -49,13 +49,14 @@ class Trial:
     rows: int
     seed: int
     times: int
+    clean_loads: int = 3
     figures: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - an attack has to be repeatable
         self.temporary = self.folder / "tmp"
-        self.temporary.mkdir()
+        self.temporary.mkdir(parents=True)
         self.file = self.folder / "orders.csv"
         orders.write(self.file, self.rows, self.seed)
         some = list(orders.orders(self.rows, self.seed))
@@ -110,7 +111,7 @@ class Trial:
 
     def clean_seconds(self) -> tuple[float, float]:
         """Return how long a load takes that nothing disturbs: all of the process, and rows being written."""
-        found = [self._clean_seconds() for _ in range(CLEAN_LOADS)]
+        found = [self._clean_seconds() for _ in range(self.clean_loads)]
         total, feeding = (statistics.median(times) for times in zip(*found, strict=True))
         self.figures["milliseconds of a load"] = round(1000 * total)
         self.figures["milliseconds of these, rows being written"] = round(1000 * feeding)

@@ -1,0 +1,85 @@
+"""The attacks of `python -m reliability` in short: same code, few rows, few strikes, one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reliability import cuts, kills, pairs, poison, replacing, report, soak, stalls
+from reliability.databases import KINDS
+from reliability.trial import Trial
+
+SEED = 4
+# The stand-in for MongoDB takes 400 rows a second, that for SQL Server 5,000.
+ROWS = {"sqlite": 5_000, "postgres": 5_000, "mongo": 300, "sqlserver": 2_000}
+SOAK_SECONDS = 3.0
+
+everywhere = pytest.mark.parametrize("trial", list(KINDS), indirect=True)
+connected = pytest.mark.parametrize("trial", ["postgres", "mongo", "sqlserver"], indirect=True)
+quick = pytest.mark.parametrize("trial", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
+    """A trial on a database of the kind that the parameter names."""
+    kind = request.param
+    server = str(tmp_path) if kind == "sqlite" else request.getfixturevalue(f"{kind}_server")
+    with KINDS[kind].database(server) as database:
+        yield Trial(database, tmp_path / "work", ROWS[kind], SEED, times=2, clean_loads=1)
+
+
+def held(trial: Trial, prove: Callable[[Trial], None]) -> Trial:
+    """Run an attack, whose proof has to hold."""
+    prove(trial)
+    assert trial.trouble == []
+    assert (trial.figures["lost"], trial.figures["duplicated"]) == (0, 0)
+    return trial
+
+
+@everywhere
+def test_a_killed_load_resumes(trial: Trial) -> None:
+    assert held(trial, kills.prove).figures["strikes"] == 2
+
+
+@connected
+def test_a_load_survives_cuts_at_random_bytes_and_around_a_commit(trial: Trial) -> None:
+    held(trial, cuts.prove)
+
+
+@quick
+def test_of_two_runs_at_once_one_completes(trial: Trial) -> None:
+    held(trial, pairs.prove)
+
+
+@quick
+def test_bad_rows_become_dead_letters_that_lead_to_them(trial: Trial) -> None:
+    trial.times = 12
+    assert held(trial, poison.prove).figures["dead letters"] == 12
+
+
+@pytest.mark.parametrize("trial", ["sqlite"], indirect=True)
+def test_a_stopped_process_that_wakes_up_changes_nothing(trial: Trial) -> None:
+    held(trial, stalls.prove)
+
+
+@quick
+def test_a_killed_replace_leaves_old_rows_or_new_ones(trial: Trial) -> None:
+    assert held(trial, replacing.prove).figures["mixtures"] == 0
+
+
+@pytest.mark.parametrize("trial", ["postgres"], indirect=True)
+def test_faults_leave_nothing_behind(trial: Trial) -> None:
+    held(trial, lambda trial: soak.load_for(trial, SOAK_SECONDS))
+
+
+@pytest.mark.parametrize("trial", ["sqlite"], indirect=True)
+def test_a_failed_proof_is_reported(trial: Trial, tmp_path: Path) -> None:
+    load = trial.new_load()
+    trial.expect(trial.run(load.command), 0, what="a load")
+    assert trial.trouble == []
+    trial.expected = trial.expected._replace(rows=1)
+    trial.settle(load, "with a wrong expectation")
+    report.keep(report.Proof.of("kills", "python -m reliability", trial, 1.0), tmp_path)
+    assert "with a wrong expectation: 0 lost, 0 duplicated" in (tmp_path / "reliability.md").read_text()
