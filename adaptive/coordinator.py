@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import tenacity
 
-from adaptive import columns, feeder
+from adaptive import feeder
 from adaptive.budget import Budget
-from adaptive.config import Settings, Target, keeps_keys, one_transaction, open_sink
+from adaptive.config import Settings, Target, open_sink
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
-from adaptive.delivery import AGAIN, Identity
+from adaptive.delivery import AGAIN, RETRY_SECONDS, Identity
 from adaptive.errors import (
     AdaptiveError,
     InterruptedLoadError,
@@ -26,14 +26,17 @@ from adaptive.errors import (
     TakenOverError,
 )
 from adaptive.flow import Flow
-from adaptive.identity import Input, LoadIdentity, day
+from adaptive.identity import Input
 from adaptive.isolation import first_line
 from adaptive.ledger import Committed
 from adaptive.metrics import Metrics
+from adaptive.preparation import Preparation, Ready
 from adaptive.protocols import BatchSink, Sink, Source
 from adaptive.result import LoadResult
-from adaptive.rows import Chunk, Column, Field
+from adaptive.rows import Chunk, Field
 from adaptive.single_transaction import SingleTransaction
+
+T = TypeVar("T")
 
 UNDONE = "nothing is written: without a ledger a load is one transaction"
 INTERRUPTED = "interrupted; the same command resumes the load"
@@ -58,12 +61,11 @@ class Coordinator:
         replay: bool = False,
     ) -> None:
         self._inputs, self._target, self._settings = inputs, target, settings
-        self._types, self._observe, self._replay = types, observe, replay
+        self._observe, self._replay = observe, replay
+        self._preparation = Preparation(inputs, target, settings, types, replay=replay)
+        self._identity = self._preparation.identity
         self._budget = Budget.parse(settings.max_rejected)
         self.table = target.table
-        self._identity = LoadIdentity(inputs, target)
-        self._alone = one_transaction(target, settings)
-        self._keeps_keys = keeps_keys(target)
         self._interrupted = threading.Event()
         self.reading = False  # records are taken in: an interruption has to have them written
 
@@ -79,17 +81,14 @@ class Coordinator:
             if self._settings.dry_run:
                 return self._check(sink)
             with _refusing(sink):
-                load = self._identity.choose(sink.loads(), self._settings) | {"keys": self._keeps_keys}
-                fields = self._prepare(sink, load)
-                if done := self._done(sink, load):
-                    return done
-                committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
-                self._refuse_emptied(sink, committed.rows)
-            if self._alone:
-                return self._feed_alone(sink, load, fields)
-            result = self._feed(load, fields, committed, self._target.writer)
+                ready = self._patiently(sink, self._preparation.start)
+            if isinstance(ready, LoadResult):
+                return ready
+            if self._preparation.alone:
+                return self._feed_alone(sink, ready)
+            result = self._feed(ready, self._target.writer)
             if not self._replay:
-                self._finish(sink, load, result)
+                self._finish(sink, ready.load, result)
             return result
         finally:
             sink.close()
@@ -97,7 +96,7 @@ class Coordinator:
     def _check(self, sink: Sink) -> LoadResult:
         """Read everything as the table's types, or the inferred ones, and write nothing but dead letters."""
         with _refusing(sink):
-            fields = self._match(self._columns(sink))
+            fields = self._preparation.fields(sink)
         metrics = Metrics(time.monotonic())
         letters: list[DeadLetter] = []
         for split, item in enumerate(self._inputs):
@@ -110,74 +109,16 @@ class Coordinator:
             seconds=time.monotonic() - metrics.started,
         )  # fmt: skip
 
-    def _columns(self, sink: Sink) -> list[Column]:
-        """Return the table's columns, or those that the load would make it with."""
-        try:
-            if "schemaless" not in sink.capabilities:
-                return [Column(*column) for column in sink.columns()]
-        except LookupError:
-            if not self._target.create:
-                raise
-        return [Column(field.name, field.type) for field in self._schema()]
-
     def interrupt(self) -> None:
         """Stop reading; `run` writes what was taken in and raises InterruptedLoadError."""
         self._interrupted.set()
 
-    def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
-        if self._alone and "transactional" not in sink.capabilities:
-            raise RefusedError(
-                f"{self._target.kind} cannot undo a load: say --at-least-once with --ledger off"
-            )
-        if "schemaless" in sink.capabilities:
-            return self._match([Column(*column) for column in sink.prepare(load, self._schema())])
-        try:
-            found = sink.prepare(load)
-        except LookupError:  # no table, or no key in it: with --create the second attempt tells
-            if not self._target.create:
-                raise
-            found = sink.prepare(load, self._schema())
-        return self._match([Column(*column) for column in found])
-
-    def _match(self, table: list[Column]) -> list[Field]:
-        schema, *others = [item.source.schema() for item in self._inputs]
-        for item, other in zip(self._inputs[1:], others, strict=True):
-            if set(other.names) != set(schema.names):
-                raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
-        fields = columns.match(schema.names, table, self._target.table)
-        columns.check_key(self._target.idempotency_key, [field.column for field in fields])
-        # Not for upsert, which would overwrite columns that the file does not have.
-        late = self._inputs[0].source.sparse and self._target.mode != "upsert"
-        return columns.widened(fields, table) if late else fields
-
-    def _schema(self) -> pa.Schema:
-        inferred = self._inputs[0].source.infer()
-        return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
-
-    def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:
-        if not self._target.has_ledger:
-            return None
-        row = next((row for row in sink.loads() if row["load"] == load["load"]), None)
-        if row is None:
-            raise RefusedError(f"load {load['load']} belongs to another table; give another --load-id")
-        if row["state"] != "done":
-            return None
-        self._refuse_emptied(sink, row["rows"])
-        return LoadResult(load["load"], self._identity.name, already=day(row))
-
-    def _refuse_emptied(self, sink: Sink, rows: int) -> None:
-        if rows and self._target.mode != "replace" and sink.empty():
-            raise RefusedError(
-                f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
-                f"{self._identity.name} are in it; --again loads them again"
-            )
-
-    def _feed_alone(self, sink: Sink, load: dict[str, Any], fields: list[Field]) -> LoadResult:
+    def _feed_alone(self, sink: Sink, ready: Ready) -> LoadResult:
         """Load everything in one transaction, which nothing but its commit makes visible."""
         with closing(self._target.keyed(sink)) as keyed:
             single = SingleTransaction(keyed)
             try:
-                result = self._feed(load, fields, Committed([]), lambda: single)
+                result = self._feed(ready, lambda: single)
             except AdaptiveError as error:
                 if error.result:  # what it rejected is as undone as what it wrote
                     Path(error.result.dead_letters).unlink(missing_ok=True)
@@ -185,13 +126,8 @@ class Coordinator:
             single.end()
             return result
 
-    def _feed(
-        self,
-        load: dict[str, Any],
-        fields: list[Field],
-        committed: Committed,
-        make_sink: Callable[[], BatchSink],
-    ) -> LoadResult:
+    def _feed(self, ready: Ready, make_sink: Callable[[], BatchSink]) -> LoadResult:
+        load, fields, committed = ready
         started = time.monotonic()
         metrics = Metrics(started)
         metrics.count("resumed", len(committed))
@@ -289,20 +225,8 @@ class Coordinator:
 
     def _finish(self, sink: Sink, load: dict[str, Any], result: LoadResult) -> None:
         """Mark the load done; its connection was idle all the time and may be gone by now."""
-
-        def attempt() -> None:
-            sink.open()
-            sink.finish(load)
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: sink.classify(error) in AGAIN),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
-            stop=tenacity.stop_after_attempt(self._settings.max_retries + 1),
-            before_sleep=lambda _: sink.close(),
-            reraise=True,
-        )
         try:
-            retrying(attempt)
+            self._patiently(sink, lambda sink: sink.finish(load))
         except Exception as error:
             failure: AdaptiveError = SinkError(first_line(error))
             if isinstance(error, AdaptiveError):
@@ -311,6 +235,27 @@ class Coordinator:
                 failure = TakenOverError("taken over by another run of the same load")
             failure.result = result
             raise failure from error
+
+    def _patiently(self, sink: Sink, act: Callable[[Sink], T]) -> T:
+        """Do what can be repeated until it succeeds, connecting anew after each failure that may pass."""
+
+        def attempt() -> T:
+            sink.open()
+            return act(sink)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: _may_pass(sink, error)),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
+            stop=tenacity.stop_after_attempt(self._settings.max_retries + 1)
+            | tenacity.stop_after_delay(RETRY_SECONDS),
+            before_sleep=lambda _: sink.close(),
+            reraise=True,
+        )
+        return retrying(attempt)
+
+
+def _may_pass(sink: Sink, error: BaseException) -> bool:
+    return not isinstance(error, (AdaptiveError, OSError)) and sink.classify(error) in AGAIN
 
 
 @contextmanager
@@ -323,5 +268,4 @@ def _refusing(sink: Sink) -> Iterator[None]:
     except AdaptiveError:
         raise
     except Exception as error:
-        passing = not isinstance(error, OSError) and sink.classify(error) in AGAIN
-        raise (SinkError if passing else RefusedError)(first_line(error)) from error
+        raise (SinkError if _may_pass(sink, error) else RefusedError)(first_line(error)) from error

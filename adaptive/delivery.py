@@ -28,6 +28,7 @@ from adaptive.rows import Batch, Position, Reject, Row
 
 log = logging.getLogger("adaptive")
 
+RETRY_SECONDS = 120.0  # longer than the sessions' server-side limits (60 s), which settle doubts
 AGAIN: frozenset[Verdict] = frozenset({"retry", "overload", "in_doubt"})
 
 
@@ -59,7 +60,7 @@ class Retry:
     """How long to try again: attempts after the first, and seconds in all."""
 
     attempts: int = 10
-    seconds: float = 120.0  # longer than the sessions' server-side limits (60 s), which settle doubts
+    seconds: float = RETRY_SECONDS
     wait: Callable[[float], None] = time.sleep
 
 
@@ -90,6 +91,7 @@ class Delivery:
         self._metrics, self._retry, self._clock = metrics, retry, clock
         self._open = False
         self._previous: str | None = None  # the receipt that the next one replaces
+        self._earlier = 0  # rows that it stands for
         self._settled: Outcome | None = None  # of the attempt whose commit is in doubt
 
     def deliver(self, batch: Batch) -> Outcome:
@@ -104,6 +106,7 @@ class Delivery:
             raise self._final(failure) from failure.error
         if self._identity.receipts == "replaced":
             self._previous = batch.id
+            self._earlier += outcome.written
         return outcome
 
     def close(self) -> None:
@@ -151,7 +154,7 @@ class Delivery:
             written = len(batch) - len(rejects) - duplicates
             self._settled = Outcome(written, positions, duplicates, self._clock() - started)
             if letters or duplicates:
-                self._sink.commit(positions, written)
+                self._sink.commit(positions, self._earlier + written)
             else:
                 self._sink.commit()
             for letter in letters:
@@ -184,7 +187,7 @@ class Delivery:
             "owner": self._identity.owner,
             "segments": [list(segment) for segment in batch.segments],
             "rejected": [*((split, reject.ordinal) for split, reject in batch.rejects), *left_out],
-            "rows": len(batch),
+            "rows": self._earlier + len(batch),
             "replaces": self._previous,
         }
 

@@ -148,6 +148,17 @@ RECEIPT = """
         ON CONFLICT DO NOTHING RETURNING 1
     ) SELECT (SELECT count(*) FROM owned) = cardinality(%(splits)s::int[]),
         EXISTS (SELECT FROM receipt)"""
+TAKEOVER = """
+    INSERT INTO {splits} SELECT %s, split, %s FROM unnest(%s::int[]) split ORDER BY split
+    ON CONFLICT (load, split) DO UPDATE SET owner = excluded.owner"""
+# The sessions of a run carry its owner at the end of their name; see `begin`.
+NAME_SESSION = """SELECT set_config('application_name',
+    left(current_setting('application_name'), 30) || ' ' || %s, false)"""
+END_STALLED = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity JOIN {splits}
+        ON right(application_name, length(owner) + 1) = ' ' || owner
+    WHERE load = %s AND datname = current_database() AND xact_start IS NOT NULL"""
+STALLED = "60s"  # a takeover waits for a transaction; one of a batch takes seconds
 CORRECTION = "UPDATE {ledger} SET rejected = %s, rows = coalesce(%s, rows) WHERE load = %s AND batch = %s"
 LOADS = """
     SELECT load, fingerprint, source, mapping, target, mode, state,
@@ -336,6 +347,7 @@ class PostgresSink:
         self._link: psycopg.Connection[Any] | None = None
         self._known: Table | None = None
         self._receipt: tuple[str, str] | None = None
+        self._owner: str | None = None  # that the session is named after
         self._destination: tuple[str, ...] = ()  # where the rows go; empty outside a transaction
         self._copied = ""  # the table that COPY wrote to, as the server's errors name it
         self._dirty = False  # something was written since the savepoint
@@ -352,7 +364,7 @@ class PostgresSink:
         """Connect. Raises ConnectError."""
         if self._link is not None and not self._link.closed:
             return
-        self._destination, self.doomed = (), False
+        self._destination, self.doomed, self._owner = (), False, None
         try:
             # pgbouncer and ALTER TABLE both break server-side prepared statements; ours are few
             self._link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
@@ -493,9 +505,7 @@ class PostgresSink:
                 if self._immediate:
                     self._run("SET CONSTRAINTS ALL IMMEDIATE")
                 if receipt:
-                    segments = [list(segment) for segment in receipt["segments"]]
-                    splits = sorted({split for split, _, _ in segments})
-                    answer = self._run(RECEIPT, {**receipt, "segments": Jsonb(segments), "splits": splits})
+                    answer = self._enter(receipt)
                 self._run("SAVEPOINT adaptive")
             owned, inserted = (answer and answer.fetchone()) or (True, True)
         except BaseException:
@@ -508,6 +518,15 @@ class PostgresSink:
         if not owned:
             raise OwnershipLostError("the load was taken over by another run")
         return bool(inserted)
+
+    def _enter(self, receipt: Mapping[str, Any]) -> psycopg.Cursor[Any]:
+        """Enter a receipt; the answer says whether the splits are owned, and whether it is new."""
+        if self._owner != receipt["owner"]:
+            self._run(NAME_SESSION, [receipt["owner"]])
+            self._owner = receipt["owner"]
+        segments = [list(segment) for segment in receipt["segments"]]
+        splits = sorted({split for split, _, _ in segments})
+        return self._run(RECEIPT, {**receipt, "segments": Jsonb(segments), "splits": splits})
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
         """Write mappings of column to value; a key that a row lacks is NULL.
@@ -580,7 +599,7 @@ class PostgresSink:
         if link is not None and link.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             with suppress(psycopg.Error):
                 link.execute("ROLLBACK")
-        self._destination, self.doomed = (), False
+        self._destination, self.doomed, self._owner = (), False, None
 
     # ---- errors
 
@@ -724,11 +743,7 @@ class PostgresSink:
         name = load["load"]
         if self._run("SELECT state FROM {loads} WHERE load = %s", [name]).fetchone() == ("done",):
             return
-        self._run(
-            """INSERT INTO {splits} SELECT %s, split, %s FROM unnest(%s::int[]) split ORDER BY split
-            ON CONFLICT (load, split) DO UPDATE SET owner = excluded.owner""",
-            [name, load["owner"], list(load["splits"])],
-        )
+        self._take_over([name, load["owner"], list(load["splits"])])
         if self._mode == "replace":
             self._stage(name)
         self._run(
@@ -737,6 +752,21 @@ class PostgresSink:
                 now()) ON CONFLICT (load) DO NOTHING""",
             {**load, "target": str(self._table), "mode": self._mode},
         )
+
+    def _take_over(self, owned: Sequence[object]) -> None:
+        """Write the owner into the splits once no transaction of the earlier owner holds them.
+
+        One that takes too long is ended: its client has stalled, perhaps in the middle of a COPY, where no
+        limit of its session ends it.
+        """
+        try:
+            with self._connection.transaction():
+                self._run("SELECT set_config('lock_timeout', %s, true)", [STALLED])
+                self._run(TAKEOVER, owned)
+        except errors.LockNotAvailable:
+            self._run(END_STALLED, owned[:1])
+            self._run(TAKEOVER, owned)
+        self._run("SET LOCAL lock_timeout = DEFAULT")
 
     def _stage(self, load: str) -> None:
         """Make the staging table of a load, or keep that of a resumed one; drop those of ended loads.

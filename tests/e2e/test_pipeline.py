@@ -107,6 +107,7 @@ def test_the_ledger_does_not_grow(items: Lab) -> None:
             pipeline.flush()
         assert len(items.rows("_adaptive_ledger")) <= 2
     assert len(ids(items)) == 50
+    assert [row["rows"] for row in items.rows("_adaptive_loads")] == [50]
 
 
 def test_a_table_that_is_not_there_is_refused_at_once(lab: Lab) -> None:

@@ -568,6 +568,29 @@ def test_a_takeover_waits_for_commits_under_way_and_stops_later_ones(make: Make,
     assert second.begin(receipt("b", owner="other"))
 
 
+def test_a_takeover_ends_a_transaction_that_has_stalled(
+    make: Make, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "STALLED", "100ms")
+    first, second, stranger = make(), make(), make()
+    first.prepare(load())
+    first.begin(receipt("1"))
+    first.write([{"id": 1}])  # and then nothing, as if its process were stopped
+    stranger.prepare(load("other load", "somebody"))
+    stranger.begin(receipt("2", "somebody", "other load"))
+    second.prepare(load(owner="other"))
+    with pytest.raises(psycopg.OperationalError) as lost:
+        first.commit()
+    assert first.classify(lost.value) == "in_doubt"
+    first.close()
+    first.open()
+    with pytest.raises(OwnershipLostError):
+        first.begin(receipt("1"))
+    stranger.write([{"id": 2}])
+    stranger.commit()
+    assert database.rows("SELECT id FROM orders") == [(2,)]
+
+
 def test_a_begin_that_waited_for_a_takeover_sees_the_new_owner(make: Make, database: Database) -> None:
     sink = make()
     sink.prepare(load(splits=(0, 1)))

@@ -1,0 +1,121 @@
+"""What happens before the first row: which load it is, the table, its columns, and what is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from adaptive import columns
+from adaptive.config import Settings, Target, keeps_keys, one_transaction
+from adaptive.errors import RefusedError
+from adaptive.identity import Input, LoadIdentity, day
+from adaptive.ledger import Committed
+from adaptive.protocols import Sink
+from adaptive.result import LoadResult
+from adaptive.rows import Column, Field
+
+
+class Ready(NamedTuple):
+    """A load that can begin: what `Sink.prepare` was given, its columns, and what is committed."""
+
+    load: dict[str, Any]
+    fields: list[Field]
+    committed: Committed
+
+
+class Preparation:
+    """Makes a sink ready for a load of these inputs; repeating it is fine.
+
+    Raises UsageError for settings that do not go together.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        target: Target,
+        settings: Settings,
+        types: Mapping[str, pa.DataType],
+        *,
+        replay: bool,
+    ) -> None:
+        self._inputs, self._target, self._settings = inputs, target, settings
+        self._types, self._replay = types, replay
+        self.identity = LoadIdentity(inputs, target)
+        self.alone = one_transaction(target, settings)
+        self._keeps_keys = keeps_keys(target)
+
+    def start(self, sink: Sink) -> Ready | LoadResult:
+        """Prepare the sink, or return the result of a load that is done.
+
+        Raises RefusedError, SourceError or the driver's error.
+        """
+        load = self.identity.choose(sink.loads(), self._settings) | {"keys": self._keeps_keys}
+        fields = self._prepare(sink, load)
+        if done := self._done(sink, load):
+            return done
+        committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
+        self._refuse_emptied(sink, committed.rows)
+        return Ready(load, fields, committed)
+
+    def fields(self, sink: Sink) -> list[Field]:
+        """Return the columns that a load would fill, and change nothing.
+
+        Raises RefusedError, SourceError or LookupError.
+        """
+        try:
+            if "schemaless" not in sink.capabilities:
+                return self._match(sink.columns())
+        except LookupError:
+            if not self._target.create:
+                raise
+        return self._match([(field.name, field.type) for field in self._schema()])
+
+    def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
+        if self.alone and "transactional" not in sink.capabilities:
+            raise RefusedError(
+                f"{self._target.kind} cannot undo a load: say --at-least-once with --ledger off"
+            )
+        if "schemaless" in sink.capabilities:
+            return self._match(sink.prepare(load, self._schema()))
+        try:
+            return self._match(sink.prepare(load))
+        except LookupError:  # no table, or no key in it: with --create the second attempt tells
+            if not self._target.create:
+                raise
+        return self._match(sink.prepare(load, self._schema()))
+
+    def _match(self, found: Sequence[tuple[Any, ...]]) -> list[Field]:
+        table = [Column(*column) for column in found]
+        schema, *others = [item.source.schema() for item in self._inputs]
+        for item, other in zip(self._inputs[1:], others, strict=True):
+            if set(other.names) != set(schema.names):
+                raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
+        fields = columns.match(schema.names, table, self._target.table)
+        columns.check_key(self._target.idempotency_key, [field.column for field in fields])
+        # Not for upsert, which would overwrite columns that the file does not have.
+        late = self._inputs[0].source.sparse and self._target.mode != "upsert"
+        return columns.widened(fields, table) if late else fields
+
+    def _schema(self) -> pa.Schema:
+        inferred = self._inputs[0].source.infer()
+        return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
+
+    def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:
+        if not self._target.has_ledger:
+            return None
+        row = next((row for row in sink.loads() if row["load"] == load["load"]), None)
+        if row is None:
+            raise RefusedError(f"load {load['load']} belongs to another table; give another --load-id")
+        if row["state"] != "done":
+            return None
+        self._refuse_emptied(sink, row["rows"])
+        return LoadResult(load["load"], self.identity.name, already=day(row))
+
+    def _refuse_emptied(self, sink: Sink, rows: int) -> None:
+        if rows and self._target.mode != "replace" and sink.empty():
+            raise RefusedError(
+                f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
+                f"{self.identity.name} are in it; --again loads them again"
+            )
