@@ -18,19 +18,20 @@ from adaptive.errors import (
 
 if TYPE_CHECKING:
     from adaptive.config import Settings
+    from adaptive.idempotency_store import IdempotencyStore
     from adaptive.loader import load
     from adaptive.pipeline import Pipeline
     from adaptive.result import LoadResult
 
 __version__ = "0.1.0"
 __all__ = [
-    "load", "Pipeline", "Settings", "LoadResult", "AdaptiveError", "UsageError", "RefusedError",
+    "load", "Pipeline", "Settings", "IdempotencyStore", "LoadResult", "AdaptiveError", "UsageError", "RefusedError",
     "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError", "InterruptedLoadError",
 ]  # fmt: skip
 
 _LAZY = {
     "load": "adaptive.loader", "Pipeline": "adaptive.pipeline", "Settings": "adaptive.config",
-    "LoadResult": "adaptive.result",
+    "IdempotencyStore": "adaptive.idempotency_store", "LoadResult": "adaptive.result",
 }  # fmt: skip
 
 
