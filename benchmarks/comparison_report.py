@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +12,7 @@ from rich.table import Table
 
 from adaptive.urls import without_password
 from benchmarks.comparison import Comparison, Plan, Result
+from benchmarks.environment import environment as machine
 
 PACKAGES = ("adaptive-loader", "pyarrow", "psycopg", "pymongo", "pyodbc")
 HEADS = ("strategy", "rows/s (min to max)", "to single", "p95 batch, ms", "batches", "rows a batch", "rows")
@@ -24,14 +20,8 @@ HEADS = ("strategy", "rows/s (min to max)", "to single", "p95 batch, ms", "batch
 
 def environment(command: Sequence[str]) -> dict[str, str]:
     """Return date, machine, versions and the command without its passwords."""
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    packages = [f"{name} {found}" for name in PACKAGES if (found := _version(name))]
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {cpu[0].partition(': ')[2] if cpu else platform.machine()}",
-        "system": f"{platform.system()}, Python {platform.python_version()}, {', '.join(packages)}",
-        "command": shlex.join(without_password(word) if "://" in word else word for word in command),
-    }
+    words = (without_password(word) if "://" in word else word for word in command)
+    return {**machine(PACKAGES), "command": shlex.join(words)}
 
 
 @dataclass(frozen=True)
@@ -137,10 +127,3 @@ def _order(comparison: Comparison) -> str:
     if comparison.broken:
         return f"single ≪ small < medium < large did not hold: {'; '.join(comparison.broken)}"
     return "single ≪ small < medium < large held"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +66,16 @@ def from_dicts(name: str) -> Contender:
         return [sys.executable, "-m", "benchmarks.dicts", name, str(at.rows), at.url]
 
     return Contender(name, command, Input())
+
+
+def from_rows(name: str, way: str, source: Input) -> Contender:
+    """Return a way of `benchmarks.rows`."""
+
+    def command(at: Place) -> list[str]:
+        some = json.dumps(asdict(source))
+        return [sys.executable, "-m", "benchmarks.rows", way, str(at.rows), at.url, some]
+
+    return Contender(name, command, source)
 
 
 def psql(source: Input) -> Contender:

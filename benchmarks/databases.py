@@ -71,7 +71,7 @@ class Database:
         """Return what the table holds, as the database's own driver sees it."""
         if _is_mongodb(self.url):
             return _document_sums(self.url)
-        with closing(_connect(self.url)) as link:
+        with closing(connect(self.url)) as link:
             cursor = link.cursor()  # bigint: SQL Server sums up an int within 32 bits
             cursor.execute(f"SELECT count(*), coalesce(sum(CAST(quantity AS bigint)), 0) FROM {TABLE}")
             return Sums(*map(int, cursor.fetchone()))
@@ -80,7 +80,7 @@ class Database:
         if _is_mongodb(self.url):
             _drop_collections(self.url)
             return
-        with closing(_connect(self.url)) as link:
+        with closing(connect(self.url)) as link:
             for name in OURS:
                 link.cursor().execute(f"DROP TABLE IF EXISTS {name}")
             link.commit()
@@ -116,7 +116,7 @@ def _is_mongodb(url: str) -> bool:
     return url.startswith("mongodb")
 
 
-def _connect(url: str) -> Any:
+def connect(url: str) -> Any:
     """Return a connection of the database's own driver, which keeps Python's DB-API."""
     if url.startswith("sqlite:"):
         return sqlite3.connect(url.removeprefix("sqlite:///"))

@@ -7,9 +7,7 @@ The dicts are made before the clock starts; it stops when they are committed.
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from collections.abc import Callable
 from operator import itemgetter
 
@@ -17,6 +15,7 @@ import psycopg
 
 from adaptive.loader import load
 from adaptive.orders import COLUMNS, Order, orders
+from benchmarks.clock import timed
 
 PG_TYPES = ("int8", "text", "text", "int4", "numeric", "text", "int4", "text", "timestamptz", "text")
 
@@ -40,11 +39,9 @@ WAYS: dict[str, Callable[[list[Order], str], None]] = {"adaptive": with_adaptive
 
 
 def main(way: str, count: str, url: str) -> None:
-    """Load `count` orders and print the seconds it took."""
+    """Load `count` orders and print what it took."""
     some = list(orders(int(count)))
-    start = time.perf_counter()
-    WAYS[way](some, url)
-    print(json.dumps({"seconds": time.perf_counter() - start}))
+    print(timed(lambda: WAYS[way](some, url)))
 
 
 if __name__ == "__main__":

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psycopg
-
-from benchmarks.cases import TARGETS, Target
 from benchmarks.runner import Run
+from benchmarks.targets import PARTS, Part, Target
 
 Runs = Mapping[str, Sequence[Run]]  # "case/contender" → a run for each repetition
-PACKAGES = ("psycopg", "pgpq", "pyarrow", "lxml", "xml2arrow", "adbc-driver-sqlite")
+HEADS = ("run", "rows", "rows/s", "process, s", "load, s", "client CPU, µs a row", "peak MB")
+INTRODUCTION = """\
+# Benchmark
+
+Written by `make bench`; how it measures stands in `benchmarks/README.md`. Each part was measured in one run,
+on the day and the machine that it names.
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a part: where, the runs, and why a contender has none."""
+
+    environment: Mapping[str, str]
+    runs: Runs
+    failures: Mapping[str, str]
+
+    @classmethod
+    def read(cls, written: Mapping[str, Any]) -> Measured:
+        """Return what `as_json` has written."""
+        runs = {name: [Run(**each) for each in some] for name, some in written["runs"].items()}
+        return cls(written["environment"], runs, written["missing"])
 
 
 @dataclass(frozen=True)
@@ -44,53 +57,43 @@ def verdict(target: Target, runs: Runs) -> Verdict | None:
     return Verdict(middle, min(values), max(values), target.at_least <= middle <= target.at_most)
 
 
-def environment(postgres: str) -> dict[str, str]:
-    """Return the machine, the versions and the command."""
-    with psycopg.connect(postgres) as server:
-        postgres_version = server.info.parameter_status("server_version") or "unknown"
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = cpu[0].partition(": ")[2] if cpu else platform.machine()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {model}, {memory:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "PostgreSQL": postgres_version,
-        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        "peers": "see benchmarks/requirements.txt",
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
-    }
+def as_json(report: Mapping[str, Measured]) -> dict[str, Any]:
+    """Return everything that was measured, by part, as plain values."""
+    return {part.name: _part_as_json(part, found) for part, found in _in_order(report)}
 
 
-def as_json(env: Mapping[str, str], runs: Runs, failures: Mapping[str, str]) -> dict[str, Any]:
-    """Return everything that was measured, as plain values."""
-    found = [(target, verdict(target, runs)) for target in TARGETS]
+def as_markdown(report: Mapping[str, Measured]) -> str:
+    """Return the report that people read."""
+    return "\n".join([INTRODUCTION, *(_section(part, found) for part, found in _in_order(report))])
+
+
+def _in_order(report: Mapping[str, Measured]) -> Iterable[tuple[Part, Measured]]:
+    return ((part, report[part.name]) for part in PARTS if part.name in report)
+
+
+def _part_as_json(part: Part, found: Measured) -> dict[str, Any]:
+    verdicts = [(target, verdict(target, found.runs)) for target in part.targets]
     return {
-        "environment": dict(env),
+        "environment": dict(found.environment),
         "targets": [
             {"target": target.text, "bound": _bound(target), "measured": asdict(one) if one else None}
-            for target, one in found
+            for target, one in verdicts
         ],
-        "runs": {name: [asdict(run) for run in some] for name, some in runs.items()},
-        "missing": dict(failures),
+        "runs": {name: [asdict(run) for run in some] for name, some in found.runs.items()},
+        "missing": dict(found.failures),
     }
 
 
-def as_markdown(env: Mapping[str, str], runs: Runs, failures: Mapping[str, str]) -> str:
-    """Return the report that people read."""
-    lines = [
-        "# Benchmark",
-        "",
-        "Written by `make bench`; how it measures stands in `benchmarks/README.md`.",
-        "",
-    ]
-    lines += [f"- {name}: {text}" for name, text in env.items()]
+def _section(part: Part, found: Measured) -> str:
+    lines = [f"## {part.title}", ""]
+    lines += [f"- {name}: {text}" for name, text in found.environment.items()]
     lines += ["", "| target | bound | median (min to max) | |", "|---|---|---|---|"]
-    lines += [_target_line(target, verdict(target, runs)) for target in TARGETS]
-    lines += ["", "| run | rows | rows/s | process, s | load, s | peak MB |", "|---|--:|--:|--:|--:|--:|"]
-    lines += [_run_line(name, some) for name, some in runs.items()]
-    if failures:
-        lines += ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in failures.items())]
+    lines += [_target_line(target, verdict(target, found.runs)) for target in part.targets]
+    lines += ["", f"| {' | '.join(HEADS)} |", "|---" + "|--:" * (len(HEADS) - 1) + "|"]
+    lines += [_run_line(name, some) for name, some in found.runs.items()]
+    if found.failures:
+        lines += ["", "Not measured:", ""]
+        lines += [f"- {name}: {reason}" for name, reason in found.failures.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -102,6 +105,10 @@ def _rival(target: Target, runs: Runs) -> str | None:
 
 def _value(target: Target, run: Run) -> float:
     rows = run.rows or 1
+    if target.metric in ("cpu", "cpu speed"):
+        if run.cpu is None:
+            raise ValueError(f"{target.ours}: a contender did not say its CPU seconds")
+        return run.cpu / rows if target.metric == "cpu" else rows / run.cpu
     values = {
         "wall": run.wall / rows,
         "phase": run.phase / rows,
@@ -120,17 +127,24 @@ def _bound(target: Target) -> str:
 def _target_line(target: Target, found: Verdict | None) -> str:
     measured = "not measured | "
     if found:
-        measured = (
-            f"{_span([found.median, found.least, found.most])} | {'met' if found.met else '**missed**'}"
-        )
+        said = "met" if found.met else f"**missed** by {100 * _distance(target, found.median):.0f} %"
+        measured = f"{_span([found.median, found.least, found.most])} | {said}"
     return f"| {target.text} | {_bound(target)} | {measured} |"
+
+
+def _distance(target: Target, value: float) -> float:
+    """Return how far a value is from its bound, as a share of the bound."""
+    return value / target.at_most - 1 if value > target.at_most else 1 - value / target.at_least
 
 
 def _run_line(name: str, runs: Sequence[Run]) -> str:
     rows = runs[0].rows
     rate = f"{rows / median(run.phase for run in runs):,.0f}" if rows else ""
     wall, phase = (_span(values) for values in ([run.wall for run in runs], [run.phase for run in runs]))
-    return f"| {name} | {rows:,} | {rate} | {wall} | {phase} | {median(run.memory for run in runs):.0f} |"
+    spent = [run.cpu / rows * 1e6 for run in runs if run.cpu is not None]
+    memory = f"{median(run.memory for run in runs):.0f}"
+    cells = (name, f"{rows:,}", rate, wall, phase, _span(spent) if spent else "", memory)
+    return f"| {' | '.join(cells)} |"
 
 
 def _span(values: Sequence[float]) -> str:

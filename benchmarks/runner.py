@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import tempfile
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-
-from adaptive.orders import CHECKSUM_SQL, Checksums
+from adaptive.orders import Checksums
 from benchmarks.cases import Case
 from benchmarks.contenders import Contender, Place
 from benchmarks.measure import Finished, run
+from benchmarks.tables import TABLES
 
-COLUMNS = (
-    "order_id bigint, symbol text, side text, quantity integer, price numeric(18,4), order_type text,"
-    " trader_id integer, venue text, placed_at timestamptz, note text"
-)
-SQLITE_COLUMNS = (  # as `adaptive load --create` makes them: NUMERIC would cut decimals beyond 15 digits
-    "order_id INTEGER, symbol TEXT, side TEXT, quantity INTEGER, price TEXT, order_type TEXT,"
-    " trader_id INTEGER, venue TEXT, placed_at TEXT, note TEXT"
-)
 LOADED = (0, 3)  # 3: finished, and said that it rejected rows
 ROOT = Path(__file__).parents[1]
 
@@ -35,53 +24,53 @@ class ContenderError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run: seconds of the whole process and of the load, peak memory in MB, rows read."""
+    """One measured run: seconds of the whole process and of the load, peak memory in MB, rows read.
+
+    `cpu` is the client's CPU seconds of the load, where the contender says them.
+    """
 
     wall: float
     phase: float
     memory: float
     rows: int
+    cpu: float | None = None
 
 
 @dataclass(frozen=True)
 class Runner:
-    """The environment of all runs: cache folder, PostgreSQL, base number of rows."""
+    """The environment of all runs: cache folder, URL of the part's server, base number of rows."""
 
     cache: Path
-    postgres: str
+    server: str
     base: int
 
     def measure(self, case: Case, contender: Contender) -> Run:
         """Run once. Raises ContenderError if that is not possible, or if the table is wrong."""
         with tempfile.TemporaryDirectory(dir=self.cache) as scratch:
             at = self._place(case, contender, Path(scratch))
-            self._fresh_table(case, at.url)
+            table = TABLES[case.database](at.url) if case.database else None
+            if table:
+                table.make(key=case.key)
             finished = self._run(contender, at)
-            if contender.input:
+            if table and contender.input:
                 expected = contender.input.checksums(self.cache, self.base)
-                _compare(_checksums(case, at.url), expected, contender)
-            return Run(finished.seconds, _phase(finished, at), finished.rss / 1e6, at.rows)
+                _compare(table.checksums(), expected, contender)
+            said = _said(finished, at)
+            return Run(
+                finished.seconds,
+                said.get("seconds", finished.seconds),
+                finished.rss / 1e6,
+                at.rows,
+                said.get("cpu"),
+            )
 
     def _place(self, case: Case, contender: Contender, scratch: Path) -> Place:
-        url = f"sqlite:///{scratch}/orders.db" if case.table == "sqlite" else self.postgres
+        url = f"sqlite:///{scratch}/orders.db" if case.database == "sqlite" else self.server
         python = self.cache / "venv/bin/python"
         if contender.input is None:
             return Place(Path(os.devnull), url, 0, scratch, python)
         file = contender.input.path(self.cache, self.base)
         return Place(file, url, contender.input.rows(self.base), scratch, python)
-
-    def _fresh_table(self, case: Case, url: str) -> None:
-        if case.table == "sqlite":
-            with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
-                database.execute(f"CREATE TABLE orders ({SQLITE_COLUMNS})")
-            os.sync()
-        elif case.table:
-            key = ", PRIMARY KEY (order_id)" if case.table == "pk" else ""
-            with psycopg.connect(url, autocommit=True) as server:
-                server.execute("DROP SCHEMA public CASCADE")  # the ledger of the run before, too
-                server.execute("CREATE SCHEMA public")
-                server.execute(f"CREATE TABLE orders ({COLUMNS}{key})".encode())
-                server.execute("CHECKPOINT")
 
     def _run(self, contender: Contender, at: Place) -> Finished:
         env = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
@@ -95,22 +84,13 @@ class Runner:
         return finished
 
 
-def _phase(finished: Finished, at: Place) -> float:
-    """Return the seconds of the load: what the contender said, else those of the whole process."""
+def _said(finished: Finished, at: Place) -> dict[str, float]:
+    """Return what the contender says of its load: seconds, perhaps CPU seconds; {} if nothing."""
     if at.metrics.exists():
-        return float(json.loads(at.metrics.read_text())["duration_seconds"])
-    said = [line for line in finished.output.splitlines() if line.startswith('{"seconds"')]
-    return float(json.loads(said[-1])["seconds"]) if said else finished.seconds
-
-
-def _checksums(case: Case, url: str) -> Checksums:
-    if case.table == "sqlite":
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
-            row = database.execute(CHECKSUM_SQL["sqlite"].format(table="orders")).fetchone()
-    else:
-        with psycopg.connect(url) as server:
-            row = server.execute(CHECKSUM_SQL["postgresql"].format(table="orders").encode()).fetchone()
-    return Checksums(*(int(value or 0) for value in row or ()))
+        return {"seconds": float(json.loads(at.metrics.read_text())["duration_seconds"])}
+    lines = [line for line in finished.output.splitlines() if line.startswith('{"seconds"')]
+    said: dict[str, float] = json.loads(lines[-1]) if lines else {}
+    return said
 
 
 def _compare(found: Checksums, expected: Checksums, contender: Contender) -> None:

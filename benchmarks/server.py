@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,31 +21,30 @@ START_SECONDS = 30
 
 
 @contextmanager
-def postgres(cache: Path) -> Iterator[str]:
-    """Start a server and yield the URL of its database; stop and remove it afterwards.
+def postgres(cache: Path, binaries: Path) -> Iterator[str]:
+    """Start a server whose programs are in `binaries` and yield its database's URL; remove it afterwards.
 
     As root it runs as an unprivileged user, below /var/tmp, since that user may not reach `cache`.
-    Raises FileNotFoundError if PostgreSQL's binaries are not on the machine.
     """
     account = _account()
     parent = Path("/var/tmp") if account else cache  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="adaptive-bench-", dir=parent) as folder:
         if account:
             os.chown(folder, account.pw_uid, account.pw_gid)
-        with _running(Path(folder), account.pw_name if account else None) as url:
+        with _running(binaries, Path(folder), account.pw_name if account else None) as url:
             yield url
 
 
 @contextmanager
-def _running(folder: Path, user: str | None) -> Iterator[str]:
-    initdb = ["initdb", "-D", str(folder / "pg"), "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale=C"]
-    initdb[0] = _binary("initdb")
+def _running(binaries: Path, folder: Path, user: str | None) -> Iterator[str]:
+    at = ["-D", str(folder / "pg")]
+    initdb = [str(binaries / "initdb"), *at, "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale=C"]
     subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
     port = _free_port()
     settings = {**SETTINGS, "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
     flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:
-        command = [_binary("postgres"), "-D", str(folder / "pg"), *flags]
+        command = [str(binaries / "postgres"), *at, *flags]
         server = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
     try:
         url = f"postgresql://bench@127.0.0.1:{port}/postgres"
@@ -63,16 +61,6 @@ def _account() -> pwd.struct_passwd | None:
         return None
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
     return names.get("postgres") or names["nobody"]
-
-
-def _binary(name: str) -> str:
-    if found := shutil.which(name):
-        return found
-    places = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
-    newest = max(places, key=lambda path: int(path.parts[4]), default=None)
-    if newest is None:
-        raise FileNotFoundError(f"{name} not found; make system-deps installs PostgreSQL")
-    return str(newest)
 
 
 def _free_port() -> int:
