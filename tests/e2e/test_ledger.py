@@ -15,7 +15,7 @@ from adaptive.errors import SinkError, SourceError, UsageError
 from adaptive.rows import Row
 from e2e.conftest import Command
 
-LINES = "item_id,name,amount\n" + "".join(f"{number},item {number},{number % 7 + 1}\n" for number in range(3_000))
+LINES = "item_id,name,amount\n" + "".join(f"{row},item {row},{row % 7 + 1}\n" for row in range(3_000))
 LEDGER = ("ledger", "loads", "splits")
 
 

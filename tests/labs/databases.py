@@ -17,7 +17,8 @@ from adaptive.rows import Row
 from adaptive.sinks import sink_class
 from labs import postgres
 
-ITEMS = "CREATE TABLE items (item_id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"
+ITEMS = """
+    CREATE TABLE items (item_id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"""
 
 
 class SqliteLab:
