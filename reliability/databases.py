@@ -48,8 +48,7 @@ NOTHING = Totals(0, 0, 0, 0)
 class Database(Protocol):
     """A database of its own on some server, dropped afterwards.
 
-    `commit` is what the client sends to commit a batch, b"" where nothing passes a connection. `lets_go`
-    says whether the server ends, by itself, the transaction of a client that is silent but reachable.
+    `commit` is what the client sends to commit a batch, b"" where nothing passes a connection.
     """
 
     name: str
@@ -57,7 +56,6 @@ class Database(Protocol):
     server: str
     commit: bytes
     types: str
-    lets_go: bool
 
     def tables(self) -> set[str]:
         """Return the names of all tables."""
@@ -91,7 +89,6 @@ class _Sql:
     """What is the same in the three SQL databases; `query` is their own."""
 
     types = "price=decimal(18,4)"
-    lets_go = False
     moment, text = "text", "text"
     query: Callable[[str], list[Any]]
 
@@ -156,7 +153,6 @@ class _Postgres(_Sql):
     """A database of a PostgreSQL server."""
 
     name, commit = "postgres", b"COMMIT"
-    lets_go = True
     moment = "timestamptz"
 
     def __init__(self, url: str) -> None:
@@ -193,7 +189,6 @@ class _Mongo:
     """A database of a MongoDB server."""
 
     name = "mongo"
-    lets_go = True  # there are no transactions
     commit = b"insert\0\x11\0\0\0_adaptive_ledger\0"  # there are no transactions: the receipt is the commit
 
     def __init__(self, url: str) -> None:

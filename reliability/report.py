@@ -56,7 +56,7 @@ def keep(proof: Proof, out: Path) -> None:
     file = out / f"{NAME}.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     found[f"{proof.attack}/{proof.database}"] = asdict(proof)
-    file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    file.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
     write(out)
 
 
@@ -77,6 +77,7 @@ def as_markdown(proofs: list[Proof]) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|",
         *map(_line, proofs),
     ]
+    lines += ["", *(f"Machine: {one}." for one in sorted({proof.machine for proof in proofs}))]
     for proof in proofs:
         lines += ["", f"### {proof.attack}: {proof.server}", "", *_section(proof)]
     return "\n".join(lines) + "\n"
@@ -99,7 +100,6 @@ def _line(proof: Proof) -> str:
 def _section(proof: Proof) -> list[str]:
     lines = [
         f"`{proof.command}`, seed {proof.seed}, {proof.rows:,} rows a load, {proof.seconds} s, {proof.date}.",
-        f"Machine: {proof.machine}.",
         "",
         *(f"- {name}: {count:,}" for name, count in proof.figures.items()),
     ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 
 import pytest
 
+from adaptive.testing.processes import Run, when
 from reliability import cuts, kills, pairs, poison, replacing, report, soak, stalls
 from reliability.databases import KINDS
 from reliability.trial import Trial
@@ -15,6 +19,7 @@ SEED = 4
 # The stand-in for MongoDB takes 400 rows a second, that for SQL Server 5,000.
 ROWS = {"sqlite": 5_000, "postgres": 5_000, "mongo": 300, "sqlserver": 2_000}
 SOAK_SECONDS = 3.0
+PATIENCE_SECONDS = 60.0  # after which a test that hangs fails
 
 everywhere = pytest.mark.parametrize("trial", list(KINDS), indirect=True)
 connected = pytest.mark.parametrize("trial", ["postgres", "mongo", "sqlserver"], indirect=True)
@@ -61,7 +66,31 @@ def test_bad_rows_become_dead_letters_that_lead_to_them(trial: Trial) -> None:
 
 @pytest.mark.parametrize("trial", ["sqlite"], indirect=True)
 def test_a_stopped_process_that_wakes_up_changes_nothing(trial: Trial) -> None:
-    held(trial, stalls.prove)
+    load = trial.new_load("--batch", "100")
+    with Run(load.command, **trial.options) as stopped:
+        stopped.wait_until(when(lambda: trial.database.rows(load.table) > 0))
+        stopped.send(SIGSTOP)
+        while has_writer(trial.database.url):  # the second run would wait for it in vain
+            stopped.send(SIGCONT)
+            stopped.send(SIGSTOP)
+        stalls.take_over(trial, load, stopped, lambda: stopped.send(SIGCONT), PATIENCE_SECONDS)
+    trial.settle(load, "a stopped process")
+    assert trial.trouble == []
+
+
+def has_writer(url: str) -> bool:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)) as link:
+        try:
+            link.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        return False
+
+
+@pytest.mark.parametrize("trial", ["postgres"], indirect=True)
+def test_a_half_open_connection_changes_nothing_after_a_takeover(trial: Trial) -> None:
+    trial.times = 1
+    held(trial, stalls.connections)
 
 
 @quick
