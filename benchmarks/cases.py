@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.contenders import (
     ADAPTIVE,
@@ -28,8 +28,8 @@ ONE_BAD, PERCENT_BAD, PERCENT_REPEATED = (
 )
 SLOW = Input(scale=0.02, duplicate_share=0.01)  # row by row, all of them would take ten minutes
 # Two batches, and what takes about as long row by row: stand-ins are slow, and CPU seconds steady.
-ROWS, FEW = 0.02, 0.0004
-DOCUMENTS = Input("rows", ROWS, milliseconds=True)
+ROWS, FEW_ROWS = Input("rows", 0.02), Input("rows", 0.0004)
+DOCUMENTS = replace(ROWS, milliseconds=True)
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,19 @@ MSSQL_CASES = (
         "mssql",
         "mssql",
         (
-            from_rows("sink", "sink", Input("rows", ROWS)),
-            from_rows("executemany", "executemany", Input("rows", ROWS)),
-            from_rows("arrow", "sink_arrow", Input("rows", ROWS)),
-            from_rows("percent_bad", "sink", Input("rows", ROWS, bad_share=0.01)),
-            from_rows("row_by_row", "row_by_row", Input("rows", FEW)),
+            from_rows("sink", ROWS),
+            from_rows("executemany", ROWS),
+            from_rows("sink_arrow", ROWS),
+            from_rows("sink", replace(ROWS, bad_share=0.01), "percent_bad"),
+            from_rows("row_by_row", FEW_ROWS),
         ),
     ),
     Case(
         "mssql-repeated-keys",
         "mssql",
         (
-            from_rows("sink", "sink", Input("rows", ROWS, duplicate_share=0.01)),
-            from_rows("row_by_row", "row_by_row", Input("rows", FEW, duplicate_share=0.01)),
+            from_rows("sink", replace(ROWS, duplicate_share=0.01)),
+            from_rows("row_by_row", replace(FEW_ROWS, duplicate_share=0.01)),
         ),
         key=True,
     ),
@@ -105,9 +105,9 @@ MONGODB_CASES = (
         "mongodb",
         "mongodb",
         (
-            from_rows("sink", "sink", DOCUMENTS),
-            from_rows("insert_many", "insert_many", DOCUMENTS),
-            from_rows("arrow", "sink_arrow", DOCUMENTS),
+            from_rows("sink", DOCUMENTS),
+            from_rows("insert_many", DOCUMENTS),
+            from_rows("sink_arrow", DOCUMENTS),
         ),
     ),
 )

@@ -68,14 +68,14 @@ def from_dicts(name: str) -> Contender:
     return Contender(name, command, Input())
 
 
-def from_rows(name: str, way: str, source: Input) -> Contender:
-    """Return a way of `benchmarks.rows`."""
+def from_rows(way: str, source: Input, name: str = "") -> Contender:
+    """Return a way of `benchmarks.rows`, by its own name if none is given."""
 
     def command(at: Place) -> list[str]:
         some = json.dumps(asdict(source))
         return [sys.executable, "-m", "benchmarks.rows", way, str(at.rows), at.url, some]
 
-    return Contender(name, command, source)
+    return Contender(name or way, command, source)
 
 
 def psql(source: Input) -> Contender:

@@ -127,14 +127,15 @@ def _bound(target: Target) -> str:
 def _target_line(target: Target, found: Verdict | None) -> str:
     measured = "not measured | "
     if found:
-        said = "met" if found.met else f"**missed** by {100 * _distance(target, found.median):.0f} %"
+        said = "met" if found.met else f"**missed** by {_distance(target, found.median)}"
         measured = f"{_span([found.median, found.least, found.most])} | {said}"
     return f"| {target.text} | {_bound(target)} | {measured} |"
 
 
-def _distance(target: Target, value: float) -> float:
-    """Return how far a value is from its bound, as a share of the bound."""
-    return value / target.at_most - 1 if value > target.at_most else 1 - value / target.at_least
+def _distance(target: Target, value: float) -> str:
+    """Return how far a value is from its bound, in percent of the bound."""
+    share = value / target.at_most - 1 if value > target.at_most else 1 - value / target.at_least
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
 
 
 def _run_line(name: str, runs: Sequence[Run]) -> str:

@@ -52,7 +52,7 @@ def test_cpu_seconds_are_per_row() -> None:
 
 
 def test_parts_that_were_not_measured_again_stay_in_the_report() -> None:
-    old = Measured({"date": "2026-01-01"}, {"mongodb/sink": [a_run(1.0, cpu=1.0)]}, {"mongodb/arrow": "why"})
+    old = Measured({"date": "2026-01-01"}, {"mongodb/sink": [a_run(1.0, cpu=1.0)]}, {"mongodb/sink_arrow": "why"})
     new = Measured({"date": "2026-01-02"}, {}, {})
     written = json.loads(json.dumps(as_json({"mongodb": old})))
     report = {name: Measured.read(found) for name, found in written.items()} | {"mssql": new}
@@ -60,7 +60,7 @@ def test_parts_that_were_not_measured_again_stay_in_the_report() -> None:
     _, mssql, mongodb = as_markdown(report).split("## ")
     assert mssql.startswith("SQL Server\n\n- date: 2026-01-02\n")
     assert mongodb.startswith("MongoDB\n\n- date: 2026-01-01\n")
-    assert "- mongodb/arrow: why\n" in mongodb
+    assert "- mongodb/sink_arrow: why\n" in mongodb
 
 
 def test_without_the_peer_there_is_no_verdict() -> None:
