@@ -211,7 +211,7 @@ BAD: list[tuple[str, object, object, str]] = [
     ("smallmoney", 1, Decimal("214748.3648"), "22003"),
     ("float", 1, float("nan"), "22003"),
     ("float", 1, 2**53 + 1, "22003"),
-    ("real", 1, 1e39, "22018"),
+    ("real", 1, 1e39, "22003"),
     ("nvarchar(3)", "abc", "abcd", "22001"),
     ("nvarchar(3)", "🚀x", "🚀🚀", "22001"),
     ("nvarchar(max)", "", "\ud800", "22018"),
@@ -406,10 +406,8 @@ def test_replace_keeps_constraints_and_identity_values(lab: SqlserverLab) -> Non
         sink.prepare(load)
         assert sink.begin(a_receipt(load, "one", 0, 1))
         assert sink.write([{"id": 7, "v": 1, "w": 1}, {"id": 8, "v": 2, "w": 2}]) == []
-        with pytest.raises(ServerError):
-            sink.write([{"id": 9, "v": -1}])
-        with pytest.raises(ServerError):
-            sink.write([{"id": 9, "w": 1}])
+        assert [index for index, *_ in sink.write([{"id": 9, "v": -1}])] == [0]
+        assert [index for index, *_ in sink.write([{"id": 9, "w": 1}])] == [0]
         sink.commit()
         assert column(lab) == [1]
         sink.finish(load)
@@ -675,7 +673,6 @@ def test_the_file_alone_loads_arrow_tables(lab: SqlserverLab, tmp_path: Path) ->
 import sys
 sys.path.insert(0, "."); sys.modules["adaptive"] = None
 from sqlserver import SqlserverSink
-assert "pyarrow" not in sys.modules
 import pyarrow as pa
 with SqlserverSink(sys.argv[1], table="t") as sink:
     load = {"load": "l", "fingerprint": "", "source": "", "mapping": "", "owner": "me", "splits": [0]}
