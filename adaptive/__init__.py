@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "load", "Pipeline", "Settings", "IdempotencyStore", "LoadResult", "AdaptiveError", "UsageError", "RefusedError",
-    "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError", "InterruptedLoadError",
+    "load", "Pipeline", "Settings", "IdempotencyStore", "LoadResult", "AdaptiveError", "UsageError",
+    "RefusedError", "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError", "InterruptedLoadError",
 ]  # fmt: skip
 
 _LAZY = {

@@ -23,7 +23,8 @@ class Lab(Protocol):
     def make_items(self, rows: Sequence[Row] = ()) -> None:
         """Make the table `items` with the raw driver.
 
-        Its columns: item_id (integer, the key), name (text of up to 200 characters), amount (integer above 0).
+        Its columns: item_id (integer, the key), name (text of up to 200 characters) and amount (integer
+        above 0).
         """
 
     def drop(self, table: str) -> None:
