@@ -14,7 +14,7 @@ was replaced cannot commit.
 
 `fast_executemany` sends all rows in one message but never says which one failed, and it trusts what it is
 told about the columns. So every column is bound as the catalogue has it, and every value is checked
-against it before: what the server would cut, round or pad without a word is refused here, by row. The rows
+against it before: what the server would cut or round without a word is refused here, by row. The rows
 go into a temporary table first, and from there into the target in one statement, whose count is checked.
 """
 
@@ -197,7 +197,7 @@ STAGE = """
     CREATE TABLE {stage} (
         _adaptive_ordinal int NOT NULL, _adaptive_mark tinyint NOT NULL DEFAULT 0, {lines})"""
 FILL = "INSERT INTO {stage} ({columns}) VALUES ({markers})"
-FREE, BROKEN, TAKEN, SAME = range(4)  # marks; SAME: the row is there already
+BROKEN, TAKEN, SAME = 1, 2, 3  # marks: breaks a check, its unique key is taken, its row is there; 0: free
 MARK = """
     UPDATE s SET _adaptive_mark = {mark} FROM {stage} AS s WHERE _adaptive_mark = 0 AND ({condition});
     SELECT _adaptive_ordinal, _adaptive_mark FROM {stage} WHERE _adaptive_mark <> 0
@@ -225,8 +225,8 @@ IDENTITY_INSERT = "SET IDENTITY_INSERT {destination} {word}"
 EMPTY = "DELETE FROM {target} WITH (TABLOCKX)"
 MOVE = "INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}"
 
-BROKEN, TAKEN, SAME = 1, 2, 3  # marks: breaks a check, its unique key is taken, the row is there already; 0: free
-# end a transaction that takes too much. 13535: a system-versioned row is newer than this transaction.
+# By the server's error number. 40197 and 40613 (Azure) end the connection, perhaps in a commit; 40549
+# to 40553 end a transaction that takes too much; 13535: a system-versioned row is newer than this one.
 LEFT_OUT = 3604  # "Duplicate key was ignored", a warning of indexes with IGNORE_DUP_KEY
 VERDICTS: dict[int, Verdict] = {
     **dict.fromkeys((1205, 1222, 3960, 3961, 13535, 41302, 41305, 41325, 41839, 628, 3902, 3903, 3930, 6401),
@@ -335,9 +335,7 @@ class Column(NamedTuple):
         """Return the type in the temporary table, for which every value that is bound converts implicitly."""
         if self.type in MONEY:
             return "decimal({}, {})".format(*self.digits)
-        return (
-            self.declared if self.type in KINDS or self.type in (*SIZED, "sql_variant") else "nvarchar(max)"
-        )
+        return self.declared if self.type in (*KINDS, *SIZED, "sql_variant") else "nvarchar(max)"
 
     @property
     def tick(self) -> int:
@@ -1343,11 +1341,12 @@ def _listed(column: Column, array: pa.ChunkedArray, bad: Refused) -> tuple[list[
     Decimals and times become text, which the server reads exactly: `to_pylist` takes 0.05 µs for a text or an
     integer, 0.8 µs for a Decimal and 8 µs for a datetime with a zone.
     """
-    if array.type != column.arrow() or (column.kind is not DECIMAL and column.type not in DIRECT):
+    exact = column.type in DIRECT or (column.type in SCALED and column.scale in ARROW_SCALES)
+    if array.type != column.arrow() or not (exact or column.kind is DECIMAL):
         return array.to_pylist(), None
     if column.kind is DECIMAL:
         return pc.cast(array, pa.string()).to_pylist(), None
-    if column.type not in TIMES:
+    if column.type not in ("date", *SCALED):
         return array.to_pylist(), 0
     if column.kind is not TIME:  # Arrow's years reach further than 1 to 9999
         days = pc.cast(array, pa.date32(), safe=False).cast(pa.int32())
@@ -1593,8 +1592,8 @@ LARGEST_REAL, LARGEST_FLOAT = 3.4028234663852886e38, 1.7976931348623157e308
 # Types with a length, and the bytes of a character.
 SIZED = {"char": 1, "varchar": 1, "nchar": 2, "nvarchar": 2, "binary": 1, "varbinary": 1}
 SCALED = ("datetime2", "datetimeoffset", "time")
-TIMES = ("date", *SCALED)
-DIRECT = (*INTEGERS, "bit", "uniqueidentifier", *TIMES)  # whose Arrow type has only values that they have
+ARROW_SCALES = (0, 3, 6, 7)  # an Arrow unit is exactly as fine
+DIRECT = (*INTEGERS, "bit", "uniqueidentifier", "date")  # whose Arrow type has the same values
 TIME_LENGTH = 32  # no less than that of any time as text: 26 characters
 BOUNDS = {"datetime": (datetime(1753, 1, 1), datetime.max),
           "smalldatetime": (datetime(1900, 1, 1), datetime(2079, 6, 6, 23, 59))}  # fmt: skip

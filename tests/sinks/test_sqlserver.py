@@ -283,6 +283,82 @@ def test_a_column_that_a_row_lacks_gets_its_default(lab: SqlserverLab) -> None:
     assert column(lab) == [5, 6, 5]
 
 
+def test_rows_with_uneven_columns_get_defaults_and_nulls_whatever_their_order(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL DEFAULT 5, w nvarchar(9) NULL)")
+    rows: list[dict[str, Any]] = [
+        {"id": 1}, {"id": 2, "v": 6}, {}, {"id": 3, "w": "x"}, {"id": 4, "colour": "red"}, {"id": 5},
+        {"w": "y", "v": 7, "id": 6}, {"v": 8}, {"id": 8, "v": None},
+    ]  # fmt: skip
+    refused = written(lab, rows)
+    assert [(index, code) for index, code, _ in refused] == [
+        (2, "23502"), (4, "42S22"), (7, "23502"), (8, "23502"),
+    ]  # fmt: skip
+    assert lab.query("SELECT id, v, w FROM t ORDER BY id") == [
+        (1, 5, None), (2, 6, None), (3, 5, "x"), (5, 5, None), (6, 7, "y"),
+    ]  # fmt: skip
+
+
+def test_of_uneven_rows_with_one_key_the_first_or_the_last_counts(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int DEFAULT 5, w int)")
+    uneven = [{"id": 1, "w": 1}, {"id": 1, "v": 2}, {"id": 2, "v": 3}, {"id": 2, "w": 4}, {"id": 2, "v": 6}]
+    with SqlserverSink(lab.url, table="t", mode="ignore") as sink:
+        sink.begin()
+        assert sink.write(uneven) == []
+        assert sink.duplicates == 3
+        sink.commit()
+    assert lab.query("SELECT id, v, w FROM t ORDER BY id") == [(1, 5, 1), (2, 3, None)]
+    assert written(lab, uneven, mode="upsert") == []
+    assert lab.query("SELECT id, v, w FROM t ORDER BY id") == [(1, 2, 1), (2, 6, 4)]
+
+
+NUMBERS = ["9.99", "-0", " 7 ", "1e2", "+1", 5, 2.5, Decimal("1E-2"), True, Decimal("0E-9")]
+
+
+def test_numbers_of_every_form_are_exact_in_one_column(lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v decimal(9, 2), w money)")
+    rows = [{"id": index, "v": value, "w": value} for index, value in enumerate(NUMBERS)]
+    bad = ["1\n2", "", "1,5", "x", "1.005", "99999999"]
+    rows += [{"id": 100 + index, "v": value, "w": 1} for index, value in enumerate(bad)]
+    assert [index for index, _, _ in written(lab, rows)] == list(range(len(NUMBERS), len(rows)))
+    expected = [Decimal(str(int(v) if v is True else v).strip()) for v in NUMBERS]
+    assert column(lab, "v") == expected
+    assert column(lab, "w") == expected
+
+
+@pytest.mark.parametrize("declared", ["datetimeoffset(6)", "datetimeoffset", "datetimeoffset(0)"])
+def test_moments_in_utc_need_no_text(lab: SqlserverLab, declared: str) -> None:
+    lab.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {declared})")
+    moments = [datetime(1, 1, 1, tzinfo=UTC), datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC), None]
+    assert written(lab, [{"id": index, "v": moment} for index, moment in enumerate(moments)]) == []
+    assert column(lab) == moments
+
+
+@pytest.mark.parametrize("declared", ["datetime2(4)", "time(4)", "datetimeoffset(1)"])
+def test_arrow_times_that_are_finer_than_the_column_are_refused(lab: SqlserverLab, declared: str) -> None:
+    lab.execute(f"CREATE TABLE t (id int PRIMARY KEY, v {declared})")
+    with SqlserverSink(lab.url, table="t") as sink:
+        types = [(name, kind) for name, kind, *_ in sink.columns()]
+    ticks = pa.array([100_000, 100_001], pa.int64()).cast(types[1][1])
+    rows = pa.table({"id": pa.array([1, 2], pa.int32()), "v": ticks})
+    assert [index for index, _, _ in written(lab, rows)] == [1]
+
+
+def test_rows_that_the_target_leaves_out_in_silence_fail_the_write(
+    lab: SqlserverLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an index with IGNORE_DUP_KEY does."""
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    silent = module.INSERT.replace("_adaptive_mark = 0", "_adaptive_mark = 0 AND id <> 2")
+    monkeypatch.setattr(module, "INSERT", silent)
+    with SqlserverSink(lab.url, table="t") as sink:
+        sink.begin()
+        with pytest.raises(ServerError, match="took 2 of 3 rows") as caught:
+            sink.write([{"id": 1}, {"id": 2}, {"id": 3}])
+        assert sink.classify(caught.value) == "reject"
+        sink.commit()
+    assert column(lab, "id") == []
+
+
 def test_messages_are_cut_where_their_buffers_would_be_too_large(
     lab: SqlserverLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,9 +520,27 @@ def test_rows_that_doom_the_transaction_are_found_and_the_others_written_once(
     assert sorted(row["item_id"] for row in lab.rows("items")) == expected
 
 
+def test_keys_are_claimed_again_when_the_transaction_is(lab: SqlserverLab) -> None:
+    lab.make_items()
+    load = {**a_load(), "keys": True}
+    with SqlserverSink(lab.url, table="items") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, 1))
+        sink._run("SET XACT_ABORT ON")
+        assert sink.claim(["a", "b"]) == {"a", "b"}
+        sink.release(["b"])
+        rows = [{"item_id": number, "name": "x", "amount": number} for number in range(3)]
+        assert [index for index, _, _ in sink.write(rows)] == [0]
+        sink.commit()
+        sink.begin()
+        assert sink.claim(["a", "b"]) == {"b"}
+    assert len(lab.rows("items")) == 2
+
+
 # --- errors ---
 
 VERDICTS = [
+    (3604, "23000", "reject"), (9402, "42000", "reject"), (13535, "42000", "retry"), (40553, "42000", "overload"),
     (1205, "40001", "retry"), (1222, "HYT00", "retry"), (3960, "42000", "retry"), (628, "42000", "retry"),
     (40501, "42000", "overload"), (49918, "42000", "overload"), (49919, "42000", "overload"),
     (49920, "42000", "overload"), (10928, "42000", "overload"), (10929, "42000", "overload"),
