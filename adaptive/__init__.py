@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "load", "Pipeline", "Settings", "IdempotencyStore", "LoadResult", "AdaptiveError", "UsageError",
-    "RefusedError", "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError", "InterruptedLoadError",
+    "RefusedError", "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError",
+    "InterruptedLoadError",
 ]  # fmt: skip
 
 _LAZY = {
