@@ -56,7 +56,10 @@ def prove(attack: str, kind: str, given: argparse.Namespace) -> bool:
     times = (given.minutes if attack == "soak" else given.times) or act.times
     with database(kind) as target, tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         trial = Trial(target, Path(folder), given.rows, given.seed, times)
-        act.prove(trial)
+        try:
+            act.prove(trial)
+        except Exception as error:  # whatever it is, the report says it
+            trial.note(f"the attack ended early: {type(error).__name__}: {error}")
     option = "--minutes" if attack == "soak" else "--times"
     command = f"python -m reliability {attack} --database {kind} {option} {times} --seed {given.seed}"
     proof = report.Proof.of(attack, command, trial, time.monotonic() - started)

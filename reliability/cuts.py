@@ -49,6 +49,7 @@ def _cut(trial: Trial, proxy: FaultProxy, cut: Cut, after: int | None = None) ->
             proxy.arm(cut)
         code, output = running.wait(), running.output
     kind = "at a random byte" if after is None else f"{cut.moment} a commit"
+    trial.figures["strikes"] += bool(proxy.fired)
     trial.figures[f"cut {kind}" if proxy.fired else f"ended before its cut {kind}"] += 1
     if code:
         trial.figures["completed by repeating the command"] += 1

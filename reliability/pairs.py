@@ -26,6 +26,7 @@ def _race(trial: Trial, load: Load, batches: tuple[str, str], offset: float) -> 
         with Run(commands[1], **trial.options) as other:
             found = [(run.wait(), run.output) for run in (one, other)]
     ends = sorted(_end(*each) for each in found)
+    trial.figures["strikes"] += 1
     trial.figures[f"pairs: {ends[0]} and {ends[1]}"] += 1
     if ends not in (["complete", "taken over"], ["complete", "found it done"]):
         trial.note(f"a pair with batches {batches}, {offset:.2f} s apart, ended {found}")

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from adaptive.testing import Cut, Delay, FaultProxy
 from adaptive.testing.faults import Planned
-from adaptive.testing.processes import at_random, run
+from adaptive.testing.processes import run
 from reliability.databases import LEDGER
 from reliability.trial import Load, Trial
 
@@ -106,7 +106,7 @@ def _plan(trial: Trial, fault: str) -> list[Planned]:
 def _strike(trial: Trial, load: Load, fault: str, moment: float) -> None:
     """Do what does not happen on the connection: another process is killed, the server crashes."""
     if fault == "kill":
-        attempt = run(load.command, at_random(round(1000 * moment), moment), **trial.options)
+        attempt = run(load.command, lambda look: look.seconds >= moment, **trial.options)
         trial.figures["strikes"] += attempt.signal is not None
     elif fault == "restart":
         time.sleep(moment)

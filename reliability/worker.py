@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import adaptive
@@ -18,6 +19,7 @@ from adaptive.types import parse_types
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ATTEMPTS = 20
+PAUSE_SECONDS = 0.5  # before a repetition: a server that crashed needs one or two seconds
 
 
 def main(file: str, url: str, types: str) -> None:
@@ -29,8 +31,9 @@ def main(file: str, url: str, types: str) -> None:
             try:
                 adaptive.load(file, url, table=table, create=True, types=words)
                 break
-            except adaptive.SinkError as error:
+            except adaptive.AdaptiveError as error:
                 errors.append(str(error))
+                time.sleep(PAUSE_SECONDS)
         print(json.dumps({**held(), "errors": errors, "done": len(errors) < ATTEMPTS}), flush=True)
 
 
