@@ -52,7 +52,8 @@ def test_cpu_seconds_are_per_row() -> None:
 
 
 def test_parts_that_were_not_measured_again_stay_in_the_report() -> None:
-    old = Measured({"date": "2026-01-01"}, {"mongodb/sink": [a_run(1.0, cpu=1.0)]}, {"mongodb/sink_arrow": "why"})
+    runs = {"mongodb/sink": [a_run(1.0, cpu=1.0)]}
+    old = Measured({"date": "2026-01-01"}, runs, {"mongodb/sink_arrow": "why"})
     new = Measured({"date": "2026-01-02"}, {}, {})
     written = json.loads(json.dumps(as_json({"mongodb": old})))
     report = {name: Measured.read(found) for name, found in written.items()} | {"mssql": new}
