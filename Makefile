@@ -28,7 +28,7 @@ lint: .venv/ready ## check style, formatting and the direction of imports
 type: .venv/ready ## check types with mypy --strict
 	$(BIN)/mypy --strict adaptive benchmarks performance_test.py samples/*.py
 
-bench: .venv/ready .bench/venv/ready ## compare with other loaders; BENCH_ARGS=--quick tries it with 100,000 rows
+bench: .venv/ready .bench/venv/ready ## compare with other loaders; BENCH_ARGS=--quick or --only mssql
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 compare: .venv/ready ## compare batch sizes on every database that answers; COMPARE_ARGS=--quick
