@@ -63,6 +63,8 @@ DEFAULTS = {"encrypt": "yes", "app": "adaptive",
             "connectretrycount": "0",  # a lost connection must be seen: its transaction is gone
             "usefmtonly": "yes"}  # the driver's documented way to describe temporary tables  # fmt: skip
 LOGIN_SECONDS = 15
+BAD_URL = ("not a valid SQL Server URL, mssql://user:password@host:1433/database?…; %-encode special "
+           "characters, @ in a password is %40")  # fmt: skip
 # fast_executemany with another driver crashes (FreeTDS, SQLite) or drops microseconds (psqlODBC) silently.
 MICROSOFT = re.compile(r"(lib)?msodbcsql[-.\d]*\.(so|dylib|dll)[.\d]*", re.IGNORECASE)
 DRIVERS = "ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server"
@@ -74,6 +76,7 @@ INSTALL_DRIVER = (
 )
 # Bytes that pyodbc allocates for the parameters of one executemany, whatever the data.
 BUFFER_BYTES = 16_000_000
+BUFFERED = {-9: 2, -10: 2, -3: 1, -4: 1}  # by SQL type, for each unit of its size; others take up to 32 bytes
 
 # Sent once after connecting. XACT_ABORT OFF: most errors of a statement then leave the transaction usable.
 # A lock is waited for longer than the server's keepalives (30 s, then 10 probes 1 s apart) take to end a
@@ -464,7 +467,9 @@ class SqlserverSink:
         self._key = (key,) if isinstance(key, str) else tuple(key)
         self._merges = mode in ("ignore", "upsert")
         self._link: pyodbc.Connection | None = None
-        self._rows: pyodbc.Cursor | None = None  # its prepared INSERT lives as long as its text stays
+        self._rows: Any = (
+            None  # the cursor that sends rows: its prepared INSERT lives as long as its text stays
+        )
         self._known: Table | None = None
         self._receipt: Mapping[str, Any] | None = None
         self._destination = ""  # where the rows go; empty outside a transaction
@@ -682,8 +687,7 @@ class SqlserverSink:
         ServerError, or LookupError if the key is missing.
         """
         self.duplicates = 0
-        if not self._destination:
-            raise RuntimeError("begin a transaction before writing")
+        _require(bool(self._destination), RuntimeError("begin a transaction before writing"))
         try:
             refused = self._guarded(rows)
         except Exception as error:
@@ -835,7 +839,8 @@ class SqlserverSink:
         """Open a transaction that holds the application lock for a resource."""
         try:
             [(got,)] = self._run(LOCK, f"adaptive {_digest(resource)}")
-            _check_lock(got, resource)
+            text = f"another run holds the lock for {resource} ({got})"
+            _require(got >= 0, ServerError("HYT00", 1222, text))
             yield
             with _errors():
                 self._connection.commit()
@@ -945,7 +950,8 @@ class SqlserverSink:
         try:
             refused = list(self._culprits(rows, range(len(rows)), destination, kept))
             self.rollback()
-            _check_begun(self.begin(receipt))
+            meanwhile = ServerError("40001", 0, "the batch was committed by another attempt meanwhile")
+            _require(self.begin(receipt), meanwhile)
             self._do_again(kept)
             bad = {index for index, _, _ in refused}
             good = [index for index in range(len(rows)) if index not in bad]
@@ -1015,9 +1021,8 @@ class SqlserverSink:
         shapes: dict[int, tuple[str, ...]] = {}
         columns = {column.name: column for column in self._table.columns}
         given = set().union(*rows)
-        always = (
-            set() if self._mode == "upsert" else {n for n in given & columns.keys() if not columns[n].filled}
-        )
+        upsert = self._mode == "upsert"
+        always = {name for name in given & columns.keys() if not (upsert or columns[name].filled)}
         for index, row in enumerate(rows):
             shape = tuple(name for name in columns if name in row or name in always)
             if unknown := row.keys() - columns.keys():
@@ -1040,19 +1045,22 @@ class SqlserverSink:
         self._switch_identity(columns, self._destination)
         self._stage(columns, cells)
         staged = Staged(self._destination, columns, self._table.key if self._merges else ())
-        upsert = self._mode == "upsert"
-        if upsert:
+        if self._mode == "upsert":
             [(repeated,)] = self._run(REDUCE, **staged.names())
-            count -= repeated
-        marks = self._mark_same(staged, LOCKS if upsert else "")
-        fixed = [c.name for c in columns if c.name in staged.key or c.identity]
-        if upsert and (changed := [_q(c.name) for c in columns if c.name not in fixed]):
-            changes = ", ".join(f"{name} = s.{name}" for name in changed)
-            self._run(UPDATE, **staged.names(), changes=changes)
-        found = self._insert(staged, marks, count)
-        if not upsert:
+            found = self._insert(staged, self._update(staged), count - repeated)
+        else:
+            found = self._insert(staged, self._mark_same(staged), count)
             self.duplicates += sum(mark == SAME for mark, _ in found.values())
         return {ordinal: reason for ordinal, (mark, reason) in found.items() if mark != SAME}
+
+    def _update(self, staged: Staged) -> dict[int, int]:
+        """Update the rows of the target whose key is staged, and return their marks."""
+        marks = self._mark_same(staged, LOCKS)
+        changed = [_q(c.name) for c in staged.columns if c.name not in staged.key and not c.identity]
+        if changed:
+            changes = ", ".join(f"{name} = s.{name}" for name in changed)
+            self._run(UPDATE, **staged.names(), changes=changes)
+        return marks
 
     def _stage(self, columns: Sequence[Column], cells: list[Cells]) -> None:
         """Put rows into the temporary table, numbered in their order."""
@@ -1064,22 +1072,19 @@ class SqlserverSink:
         """Send rows in messages whose buffers are bounded, halving them where they are not."""
         count = len(cells[0][0])
         bindings = [column.binding(longest) for column, (_, longest) in zip(columns, cells, strict=True)]
-        if count > 1 and count * sum(map(_buffer_bytes, bindings)) > BUFFER_BYTES:
+        row = sum(8 + (size * BUFFERED[kind] if kind in BUFFERED else 32) for kind, size, _ in bindings)
+        if count > 1 and count * row > BUFFER_BYTES:
             for part in (slice(count // 2), slice(count // 2, count)):
-                self._fill(
-                    columns, [(found[part], longest and _longest(found[part])) for found, longest in cells]
-                )
+                halves = [(found[part], longest and _longest(found[part])) for found, longest in cells]
+                self._fill(columns, halves)
             return
-        names = _list(column.name for column in columns)
-        if self._rows is None:
-            raise RuntimeError("open the sink first")
-        self._rows.setinputsizes(bindings)
+        names, cursor = _list(column.name for column in columns), self._rows
+        _require(cursor is not None, RuntimeError("open the sink first"))
+        cursor.setinputsizes(bindings)
+        statement = FILL.format(stage=STAGE_NAME, columns=names, markers=_markers(len(columns)))
         with _errors():
-            rows = list(zip(*(found for found, _ in cells), strict=True))
-            self._rows.executemany(
-                FILL.format(stage=STAGE_NAME, columns=names, markers=_markers(len(columns))), rows
-            )
-            while self._rows.nextset():
+            cursor.executemany(statement, list(zip(*(found for found, _ in cells), strict=True)))
+            while cursor.nextset():
                 pass
 
     def _insert(self, staged: Staged, marks: dict[int, int], count: int) -> dict[int, tuple[int, str]]:
@@ -1147,16 +1152,15 @@ class SqlserverSink:
         return {key.decode() for index, key in enumerate(found) if index not in there}
 
     def _claim_again(self, keys: Iterable[str], fresh: set[str]) -> None:
-        if self._enter_keys(keys) != fresh:
-            raise ServerError("40001", 0, "another writer has claimed one of the keys meanwhile")
+        meanwhile = ServerError("40001", 0, "another writer has claimed one of the keys meanwhile")
+        _require(self._enter_keys(keys) == fresh, meanwhile)
 
     def _drop_keys(self, keys: Iterable[str]) -> None:
         if self._stage_keys(keys):
             self._run(RELEASE, str(self._table), stage=STAGE_NAME)
 
     def _stage_keys(self, keys: Iterable[str]) -> list[bytes]:
-        if not self._destination:
-            raise RuntimeError("begin a transaction before claiming keys")
+        _require(bool(self._destination), RuntimeError("begin a transaction before claiming keys"))
         found = sorted({key.encode() for key in keys})
         if found:
             target = str(self._table)
@@ -1196,15 +1200,10 @@ def _errors() -> Iterator[None]:
         raise _said(error) from error
 
 
-def _check_begun(begun: bool) -> None:
-    if not begun:
-        raise ServerError("40001", 0, "the batch was committed by another attempt meanwhile")
-
-
-def _check_lock(got: int, resource: str) -> None:
-    """Raise ServerError if sp_getapplock returned a failure."""
-    if got < 0:
-        raise ServerError("HYT00", 1222, f"another run holds the lock for {resource} ({got})")
+def _require(true: bool, error: Exception) -> None:
+    """Raise an error unless something is true."""
+    if not true:
+        raise error
 
 
 def _said(error: BaseException) -> ServerError:
@@ -1247,10 +1246,7 @@ def _parse_url(url: str) -> tuple[tuple[str, int], dict[str, str]]:
         given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
         server = parts.hostname or "", parts.port or 1433
     if not server[0] or rest.partition("?")[0].count("@") > 1 or parts.fragment:
-        raise ValueError(
-            "not a valid SQL Server URL, mssql://user:password@host:1433/database?…; %-encode special "
-            "characters, @ in a password is %40"
-        )
+        raise ValueError(BAD_URL)
     keywords = {name.lower(): value for name, value in given.items()}
     if strange := [name for name in keywords if name in RESERVED or not re.fullmatch(r"\w[\w ]*", name)]:
         raise ValueError(f"the URL's parameter {strange[0]!r} is no keyword that can be passed on")
@@ -1376,12 +1372,6 @@ def _longest(values: Iterable[Any]) -> int:
     present = [value for value in values if isinstance(value, str | bytes)]
     longest = max(map(len, present), default=0)
     return longest if all(isinstance(value, bytes) or value.isascii() for value in present) else 2 * longest
-
-
-def _buffer_bytes(binding: tuple[int, int, int]) -> int:
-    """Return what one parameter takes in the buffer."""
-    kind, size, _ = binding
-    return (2 * size if kind in (-9, -10) else size if kind in (-3, -4) else 32) + 8
 
 
 # ---- whole columns: `filter(None, …)` also drops zeros and empty texts, which always fit
@@ -1573,9 +1563,8 @@ def _offset(column: Column, value: Any) -> str:
 
 
 def _uuid(_: Column, value: Any) -> UUID:
-    if isinstance(value, bytes):
-        return UUID(bytes=value)
-    return value if isinstance(value, UUID) else UUID(value)
+    found = UUID(bytes=value) if isinstance(value, bytes) else value
+    return found if isinstance(found, UUID) else UUID(found)
 
 
 # ---- types

@@ -540,7 +540,8 @@ def test_keys_are_claimed_again_when_the_transaction_is(lab: SqlserverLab) -> No
 # --- errors ---
 
 VERDICTS = [
-    (3604, "23000", "reject"), (9402, "42000", "reject"), (13535, "42000", "retry"), (40553, "42000", "overload"),
+    (3604, "23000", "reject"), (9402, "42000", "reject"), (13535, "42000", "retry"),
+    (40553, "42000", "overload"),
     (1205, "40001", "retry"), (1222, "HYT00", "retry"), (3960, "42000", "retry"), (628, "42000", "retry"),
     (40501, "42000", "overload"), (49918, "42000", "overload"), (49919, "42000", "overload"),
     (49920, "42000", "overload"), (10928, "42000", "overload"), (10929, "42000", "overload"),
