@@ -95,7 +95,8 @@ LOCATE = """
 # An alias type has the system type it stands for; of CLR types (240) only the user type says which.
 CATALOGUE = """
     SELECT c.name, y.name, c.max_length, c.precision, c.scale, c.is_nullable, c.is_identity, c.collation_name,
-        COLLATIONPROPERTY(c.collation_name, 'CodePage'), d.definition, k.key_ordinal
+        COLLATIONPROPERTY(c.collation_name, 'CodePage'),
+        CASE WHEN c.default_object_id <> 0 THEN COALESCE(d.definition, '') END, k.key_ordinal
     FROM sys.columns AS c
         JOIN sys.types AS y
             ON y.user_type_id = CASE WHEN c.system_type_id = 240 THEN c.user_type_id ELSE c.system_type_id END
@@ -1375,6 +1376,9 @@ def _longest(values: Iterable[Any]) -> int:
 
 
 # ---- whole columns: `filter(None, …)` also drops zeros and empty texts, which always fit
+#
+# Looking at each value took dicts to 2.1 and Arrow to 1.5 times the client's CPU of a bare executemany of ready
+# tuples (6.5 µs a row, 10 columns of market orders). This way, and with decimals as text, both take 0.95 to 1.1.
 
 
 def _integers(column: Column, values: Sequence[Any]) -> Cells | None:
