@@ -1391,20 +1391,20 @@ def _decimals(column: Column, values: Sequence[Any]) -> Cells | None:
     """Return numbers as text: pyodbc takes 2 µs to make a Decimal a number of ODBC."""
     texts = [None if value is None else str(value) for value in values]
     lines = [text for text in texts if text is not None]
-    joined = "\n".join([*lines, ""])
-    if joined.count("\n") != len(lines) or not _decimal_lines(column).fullmatch(joined):
+    joined = "\n".join(lines)
+    if lines and (joined.count("\n") != len(lines) - 1 or _other_decimals(column).search(joined)):
         return None
     return texts, column.precision + 3
 
 
 @cache
-def _decimal_lines(column: Column) -> re.Pattern[str]:
-    """Return the pattern of lines that the column keeps as they are; one match takes 0.1 µs for a line."""
+def _other_decimals(column: Column) -> re.Pattern[str]:
+    """Return the pattern of a line that the column would not keep as it is; a search takes 0.3 µs a line."""
     precision, scale = column.digits
     whole = precision - scale - (column.type in MONEY)  # money ends within its last digit
     digits = f"[0-9]{{1,{whole}}}" if whole else "0"
     fraction = rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
-    return re.compile(rf"(?:-?{digits}{fraction}\n)*+")
+    return re.compile(rf"^(?!-?{digits}{fraction}$)", re.MULTILINE)
 
 
 def _floats(column: Column, values: Sequence[Any]) -> Cells | None:
