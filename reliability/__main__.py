@@ -61,7 +61,8 @@ def prove(attack: str, kind: str, given: argparse.Namespace) -> bool:
         except Exception as error:  # whatever it is, the report says it
             trial.note(f"the attack ended early: {type(error).__name__}: {error}")
     option = "--minutes" if attack == "soak" else "--times"
-    command = f"python -m reliability {attack} --database {kind} {option} {times} --seed {given.seed}"
+    size = f"{option} {times} --rows {given.rows} --seed {given.seed}"
+    command = f"python -m reliability {attack} --database {kind} {size}"
     proof = report.Proof.of(attack, command, trial, time.monotonic() - started)
     report.keep(proof, given.out)
     print(report.as_table(proof), flush=True)

@@ -242,7 +242,7 @@ class _Sqlserver(_Sql):
     """A database of a SQL Server."""
 
     name = "sqlserver"
-    commit = b"\x01\0\0\0\x07\0\0\0"  # TDS: one request outstanding, TM_COMMIT_XACT, no name
+    commit = b"\x01\0\0\0\x07\0\0\x01"  # TDS: one request outstanding, TM_COMMIT_XACT, no name, begin anew
     moment, text = "datetimeoffset(6)", "nvarchar(max)"
 
     def __init__(self, url: str) -> None:

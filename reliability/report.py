@@ -99,7 +99,7 @@ def _line(proof: Proof) -> str:
 
 def _section(proof: Proof) -> list[str]:
     lines = [
-        f"`{proof.command}`, seed {proof.seed}, {proof.rows:,} rows a load, {proof.seconds} s, {proof.date}.",
+        f"`{proof.command}`: {proof.seconds:,} s on {proof.date}.",
         "",
         *(f"- {name}: {count:,}" for name, count in proof.figures.items()),
     ]

@@ -18,7 +18,8 @@ from adaptive.testing.processes import run
 from reliability.databases import LEDGER
 from reliability.trial import Load, Trial
 
-FAULTS = ("none", "cut", "cut", "cuts", "delay", "kill", "restart")
+LOCAL_FAULTS = ("none", "kill")  # what can happen where there is no connection and no server
+FAULTS = (*LOCAL_FAULTS, "cut", "cut", "cuts", "delay", "restart")
 DELAY_SECONDS = 0.002  # before each segment of 64 kB or less: a line of some 30 MB/s
 # What a process may grow by from the second quarter of the soak to the last: its memory wanders by about
 # a tenth from load to load, as batches and what the allocators keep differ.
@@ -37,7 +38,7 @@ def load_for(trial: Trial, duration: float) -> None:
     end = time.monotonic() + duration
     with _way(trial) as (url, proxy), _worker(trial, url) as worker:
         while time.monotonic() < end:
-            fault = trial.random.choice(FAULTS)
+            fault = trial.random.choice(FAULTS if proxy else LOCAL_FAULTS)
             load = trial.new_load()
             samples.append(_load(trial, worker, load, proxy, fault, seconds))
             trial.settle(load, f"load {len(samples)} with {fault}")

@@ -24,6 +24,7 @@ from reliability.databases import Database, Totals
 ROOT = Path(__file__).parents[1]
 # "adaptive" is what nobody changes; the others put 10 to 200 commits into a load of 200,000 rows.
 BATCHES = ("adaptive", "1000", "5000", "20000")
+CHANGE, SHORTEST = 1.05, 0.3  # of the time in which kills fall, and the share it keeps at the least
 ATTEMPTS = 400  # of one load; kills cannot be that unlucky, so a load that needs more does not progress
 
 
@@ -96,16 +97,19 @@ class Trial:
         """Return moments to kill loads: half of them over all of a load's time, half while rows are written.
 
         Both times are those of loads that nothing disturbs; the first includes the interpreter's start.
+        They shrink a little with every run that ends before its moment, and grow again with every kill:
+        a machine that others use is not always as fast as it was then.
         """
         total, feeding = self.clean_seconds()
-        due = total
+        pace, due, last = 1.0, 0.0, 0.0
 
         def reached(look: Look) -> bool:
-            nonlocal due
+            nonlocal pace, due, last
             if look.seconds == 0:
-                begin = self.random.choice((0.0, total - feeding))
-                due = self.random.uniform(begin, total)
-            return look.seconds >= due
+                pace = max(SHORTEST, pace / CHANGE) if last < due else min(1.0, pace * CHANGE)
+                due = pace * self.random.uniform(self.random.choice((0.0, total - feeding)), total)
+            last = look.seconds
+            return last >= due
 
         return reached
 
