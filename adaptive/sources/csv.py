@@ -19,7 +19,7 @@ from adaptive.rows import Chunk, Field, Reject
 from adaptive.sources.csv_blocks import BlockParser
 from adaptive.sources.csv_records import Block, Grammar, Records
 from adaptive.sources.encoding import check_encoding
-from adaptive.sources.files import Input, open_input, size, unbroken
+from adaptive.sources.files import Input, check_width, open_input, size, unbroken
 
 
 class CsvSource:
@@ -93,15 +93,18 @@ class CsvSource:
         if self._pipe:
             yield self._pipe
         elif size(self.name) is None:
-            self._pipe = self._begun(open_input(self.name))
+            self._pipe = self._begun(self._opened())
             yield self._pipe
         else:
-            with open_input(self.name) as source:
+            with self._opened() as source:
                 yield self._begun(source)
+
+    def _opened(self) -> Input:
+        return open_input(self.name, self._dialect.max_ratio)
 
     def _begun(self, source: Input) -> Records:
         self._input = source
-        records = Records(source, self._dialect.encoding, self._grammar)
+        records = Records(source, self._dialect.encoding, self._grammar, self._dialect.record_bytes)
         if not self._dialect.columns:
             self._names = _checked_names(source.name, self._header(source.name, records.header()))
         return records
@@ -133,6 +136,7 @@ def _checked(path: str, dialect: Dialect) -> Dialect:
 
 def _checked_names(path: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the columns, if they are there and differ."""
+    check_width(path, names)
     for index, name in enumerate(names):
         if not name:
             raise UsageError(f"{path}: column {index + 1} has no name; give all names with --columns")

@@ -8,6 +8,7 @@ a quote that is never closed.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -52,6 +53,10 @@ class BlockParser:
 
     def _parsed(self, text: bytes, columns: Sequence[str]) -> tuple[pa.RecordBatch, list[InvalidRow]]:
         """Return the records that have the right number of fields, and what Arrow says about the others."""
+        if text.startswith(codecs.BOM_UTF8):
+            text = (
+                b"\n" + text
+            )  # Arrow would drop this mark, here text of a record, and a record of nothing else
         invalid: list[InvalidRow] = []
 
         def skip(row: InvalidRow) -> Literal["skip"]:

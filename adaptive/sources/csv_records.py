@@ -17,13 +17,12 @@ import pyarrow.compute as pc
 
 from adaptive.errors import SourceError
 from adaptive.sources.encoding import Utf8
-from adaptive.sources.files import Input
+from adaptive.sources.files import Input, too_long
 
 # Small enough that several workers share a file of some megabytes and that batches are cut finely,
 # large enough that the calls do not count: 0.5 MB costs 20 % more CPU in the parser, 4 MB no less.
 BLOCK = 1 << 20
 MAX_LINES = 65_536  # of a block; bounds the records, and so the memory of very narrow tables
-MAX_RECORD = 256 << 20  # a longer record is a quote left open, and would end in swapping
 
 
 class Grammar:
@@ -53,21 +52,27 @@ class Grammar:
             yield match
             end = match.end()
 
-    def end(self, text: bytes) -> int:
-        """Return where the last whole record of a text ends that begins with a record; 0 without one."""
+    def end(self, text: bytes, known: int = 0) -> int:
+        """Return where the last whole record of a text ends that begins with a record; 0 without one.
+
+        None is known to end within the first `known` bytes.
+        """
         quotes = self._quotes(text)
         if quotes is None:
             return max((match.end() for match in self.records(text)), default=0)
-        return max(self._balanced(text, quotes, newline) for newline in (b"\n", b"\r"))
+        return max(self._balanced(text, quotes, newline, known) for newline in (b"\n", b"\r"))
 
-    def _balanced(self, text: bytes, quotes: int, newline: bytes) -> int:
+    def _balanced(self, text: bytes, quotes: int, newline: bytes, known: int) -> int:
         """Return where the last line ends that an even number of quotes precedes."""
-        cut, start = len(text), text.rfind(newline, 0, len(text) - (newline == b"\r"))
+        known = max(known - 1, 0)  # CR ends a record only once another byte has come
+        cut, start = len(text), text.rfind(newline, known, len(text) - (newline == b"\r"))
         while start >= 0:
             quotes -= text.count(self.quote, start, cut) if quotes else 0
             if quotes % 2 == 0:
                 return start + 1
-            cut, start = start, text.rfind(newline, 0, start)
+            # All lines up to the quote before are inside of the same field.
+            cut, quotes = text.rfind(self.quote, 0, start), quotes - 1
+            start = text.rfind(newline, known, cut)
         return 0
 
     def _quotes(self, text: bytes) -> int | None:
@@ -110,10 +115,11 @@ def line_ends(text: bytes) -> int:
 class Records:
     """The records of a CSV input, from its start to its end."""
 
-    def __init__(self, source: Input, encoding: str, grammar: Grammar) -> None:
+    def __init__(self, source: Input, encoding: str, grammar: Grammar, longest: int) -> None:
         self._source = source
         self._text = Utf8(source, encoding)
         self._grammar = grammar
+        self._longest = longest  # bytes of a record
         self._rest = b""
         self._line = 1
 
@@ -137,10 +143,11 @@ class Records:
         Raises SourceError at the end if the input broke off, without the record that the break cut
         through, and for a record that does not end.
         """
-        growing = True
+        growing, known = True, 0
         while growing:
-            if cut := self._grammar.end(self._rest):
+            if cut := self._grammar.end(self._rest, known):
                 yield from self._bounded(*self._take(cut))
+            known = len(self._rest)
             growing = self._grow()
         if self._rest.strip(b"\r\n"):
             self._check_end()
@@ -150,9 +157,12 @@ class Records:
 
     def _grow(self) -> bool:
         """Read at least as much as is held, so that a long record is not searched again and again."""
-        if len(self._rest) > MAX_RECORD:
-            raise SourceError(f"{self._place()} is longer than {MAX_RECORD >> 20} MB; is a quote left open?")
-        parts, missing = [self._rest], len(self._rest) or 1
+        held = len(self._rest)
+        if held > self._longest:
+            raise too_long(
+                f"{self._source.name}: {self._place()}, where a quote may be left open,", self._longest
+            )
+        parts, missing = [self._rest], min(held, self._longest + 1 - held) or 1
         while missing > 0 and (block := self._text.read(BLOCK)):
             parts.append(block)
             missing -= len(block)

@@ -16,13 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
+from adaptive.dialect import MAX_RATIO
 from adaptive.errors import SourceError, UsageError
 from adaptive.sources.compression import Stored, decompressed
 
 T = TypeVar("T")
 
 STDIN = "-"
-MAX_LINE = 256 << 20  # a longer line is no record but a wrong file; it would end in swapping
+FREE = 64 << 20  # decompressed bytes that no ratio is asked of: what little they hold does no harm
+MAX_COLUMNS = 4096  # PostgreSQL has 1,600, SQL Server 1,024, SQLite 2,000; a record of more is no row
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
@@ -50,6 +52,9 @@ def _matches(pattern: str) -> list[str]:
     files = sorted(path for path in paths if not Path(path).is_dir())
     if not files:
         raise UsageError(f"{pattern}: no file matches this pattern")
+    for path in files:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe may never open, a device never end
+            raise UsageError(f"{path}: this is no regular file; it is read only if named itself")
     return [_checked(path) for path in files]
 
 
@@ -71,16 +76,19 @@ class Input:
     """The decompressed bytes of a file or of standard input, read once from start to end.
 
     gzip and Zstandard are recognised by content, never by name. `error` says where and why the
-    input broke off, once `read` has returned everything before that point. At its end it closes itself.
+    input broke off, once `read` has returned everything before that point; so does content that is
+    more than `max_ratio` times as large as the file, beyond `FREE` bytes. At its end it closes itself.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, max_ratio: int = MAX_RATIO) -> None:
         self.name = "standard input" if path == STDIN else path
         self.error: SourceError | None = None
         self._is_stdin = path == STDIN
         self._stored = Stored(_opened(path))
         self._blocks = decompressed(self._stored, path)
         self._rest: bytes | memoryview = b""
+        self._max_ratio = max_ratio
+        self._produced = 0
 
     @property
     def consumed(self) -> int:
@@ -97,13 +105,21 @@ class Input:
         """Return the next decompressed block, or b"" with the file closed."""
         try:
             if block := next(self._blocks, b""):
-                return block
+                self._produced += len(block)
+                if self._produced <= max(FREE, self._max_ratio * self.consumed):
+                    return block
+                self.error = self._bomb()
         except (OSError, EOFError, zlib.error) as error:
             cause = error.strerror if isinstance(error, OSError) and error.strerror else error
             where = f"broken off after byte {self.consumed:,} of the file"
             self.error = SourceError(f"{self.name}: {where}: {cause}")
         self.close()
         return b""
+
+    def _bomb(self) -> SourceError:
+        ratio = self._produced // max(self.consumed, 1)
+        what = f"decompressed it is {ratio:,} times as large, --max-ratio is {self._max_ratio:,}; a bomb?"
+        return SourceError(f"{self.name}: stopped after {self._produced >> 20:,} MB: {what}")
 
     def close(self) -> None:
         """Close the file, but never standard input. Repeating it is fine."""
@@ -119,13 +135,13 @@ class Input:
         self.close()
 
 
-def open_input(path: str) -> Input:
+def open_input(path: str, max_ratio: int = MAX_RATIO) -> Input:
     """Return the bytes of a file, or of standard input for "-"; use it in a `with` statement.
 
     Raises SourceError if the file cannot be opened or its first bytes cannot be read.
     """
     try:
-        return Input(path)
+        return Input(path, max_ratio)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error
 
@@ -138,10 +154,21 @@ def _opened(path: str) -> BinaryIO:
     return sys.stdin.buffer
 
 
-def pieces(source: Input, size: int) -> Iterator[tuple[bytes, int]]:
+def check_width(name: str, columns: Sequence[str]) -> None:
+    """Raise UsageError for more columns than any table has: each costs memory for every record."""
+    if len(columns) > MAX_COLUMNS:
+        raise UsageError(f"{name}: it has {len(columns):,} columns or more; at most {MAX_COLUMNS:,} are read")
+
+
+def too_long(place: str, limit: int) -> SourceError:
+    """Return the error for a record of more than `limit` bytes."""
+    return SourceError(f"{place} is longer than {limit >> 20} MB; a larger --max-record (MB) lets it in")
+
+
+def pieces(source: Input, size: int, longest: int) -> Iterator[tuple[bytes, int]]:
     """Yield blocks of about `size` bytes that end with a line, each with the number of its first line.
 
-    Lines count from 1. A longer line makes a longer block, up to `MAX_LINE` bytes. The last line
+    Lines count from 1. A longer line makes a longer block, up to `longest` bytes. The last line
     needs no newline; after a break it is left out, being cut, and `source.error` is raised at the
     end. Raises SourceError, too, for a line longer than that.
     """
@@ -155,8 +182,8 @@ def pieces(source: Input, size: int) -> Iterator[tuple[bytes, int]]:
             rest, held = [], 0
         rest.append(block[cut:])
         held += len(block) - cut
-        if held > MAX_LINE:
-            raise SourceError(f"{source.name}: line {line:,} is longer than {MAX_LINE >> 20} MB")
+        if held > longest:
+            raise too_long(f"{source.name}: line {line:,}", longest)
     if source.error:
         raise source.error
     if held:

@@ -80,6 +80,11 @@ class Kinds:
         self._columns: dict[str, Kind] = {}
         self._texts: dict[str, Inference] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self._columns)
+
     def add(self, block: bytes) -> None:
         """Take in a block of whole lines; lines that are no object are passed over."""
         batch = self._batch(block)
@@ -117,6 +122,8 @@ class Kinds:
             except ValueError:
                 continue
             for name, value in record:
+                if not (_is_text(name) and (type(value) is not str or _is_text(value))):
+                    continue  # half a surrogate pair: the record becomes a reject
                 self._columns.setdefault(name, Kind()).add(value)
                 if type(value) is str:
                     texts.setdefault(name, []).append(value)
@@ -137,6 +144,17 @@ class Kinds:
             return kind.type
         found = self._texts[name].schema().field(0).type
         return found if pat.is_temporal(found) else pa.string()  # "007" in quotes is meant as text
+
+
+def _is_text(value: str) -> bool:
+    """Say whether a text is one in UTF-8, too."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _widest(type_: pa.DataType) -> pa.DataType:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from adaptive.dialect import Dialect
 from adaptive.errors import SourceError, UsageError
 from adaptive.rows import Chunk, Field
-from adaptive.sources.files import STDIN, Input, open_input, pieces, size, unbroken
+from adaptive.sources.files import STDIN, Input, check_width, open_input, pieces, size, unbroken
 from adaptive.sources.json_blocks import SPACE, parse_block
 from adaptive.sources.json_schema import Kinds
 
@@ -94,9 +94,9 @@ class JsonlSource:
         return parse_block(raw.block, raw.line, fields, self._dialect.timezone, raw.accepted)
 
     def _open(self) -> Iterator[Piece]:
-        with open_input(self.name) as source:
+        with open_input(self.name, self._dialect.max_ratio) as source:
             self._input = source
-            for block, line in pieces(source, PIECE):
+            for block, line in pieces(source, PIECE, self._dialect.record_bytes):
                 text = block.removeprefix(codecs.BOM_UTF8) if line == 1 else block
                 yield Piece(text, line, time.monotonic())
 
@@ -118,6 +118,7 @@ class JsonlSource:
             if piece.line == 1 and _ARRAY.match(piece.block):
                 raise UsageError(f"{self.name}: this is one JSON array. {ADVICE}")
             kinds.add(piece.block)
+            check_width(self.name, kinds.names)
             blank = blank and not piece.block.strip(SPACE)
         if blank:
             if self._break:

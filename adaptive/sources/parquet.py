@@ -15,7 +15,7 @@ import pyarrow.types as pat
 from adaptive.casts import cast_chunk
 from adaptive.dialect import Dialect
 from adaptive.errors import SourceError, UsageError
-from adaptive.rows import Chunk, Field
+from adaptive.rows import Chunk, Field, Reject
 from adaptive.sources.files import STDIN
 
 # Measured on 1,000,000 market orders (0.34 CPU s, 3,000,000 rows/s in the one reading thread): batches of
@@ -84,11 +84,17 @@ class ParquetSource:
                 raise SourceError(f"{self.name}: not readable from row {row + 1:,} on: {error}") from error
 
     def parse(self, raw: Piece, fields: Sequence[Field]) -> Chunk:
-        """Return the rows of a piece, cast to the fields' column types; rejects have the code value."""
+        """Return the rows of a piece, cast to the fields' column types; rejects: value, encoding."""
         names = dict.fromkeys(field.source for field in fields)
         arrays = [_decoded(raw.batch.column(name)) for name in names]
         batch = pa.RecordBatch.from_arrays(arrays, names=list(names))
-        return cast_chunk(batch, fields, timezone=self._dialect.timezone, accepted=raw.accepted)
+        broken: list[Reject] = []
+        try:
+            batch.validate(full=True)  # 0.08 CPU s for 1,000,000 market orders, without the interpreter lock
+        except pa.ArrowInvalid:
+            batch, broken = _valid(batch, fields)
+        timezone = self._dialect.timezone
+        return cast_chunk(batch, fields, broken=broken, timezone=timezone, accepted=raw.accepted)
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
@@ -114,6 +120,37 @@ class ParquetSource:
         if magic == ENCRYPTED:
             return "this Parquet file is encrypted; save a decrypted copy and load that"
         return f"not a Parquet file, or not all of one: {error}"
+
+
+def _valid(batch: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBatch, list[Reject]]:
+    """Return the rows whose values are what their types say, and the others, mostly for text not in UTF-8."""
+    broken = []
+    for row in range(len(batch)):
+        one = batch.take(pa.array([row]))  # not a slice: its lists would hold those of all rows
+        bad = next((name for name in batch.schema.names if _flaw(one.column(name))), None)
+        if bad is not None:
+            values = {field.column.name: _readable(one.column(field.source)) for field in fields}
+            column = next(field.column.name for field in fields if field.source == bad)
+            broken.append(Reject(row, "encoding", _flaw(one.column(bad)), column, values))
+    bad_rows = {reject.ordinal for reject in broken}
+    return batch.filter(pa.array([row not in bad_rows for row in range(len(batch))], pa.bool_())), broken
+
+
+def _flaw(array: pa.Array[Any]) -> str:
+    """Return what is wrong with values, or ""."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        return f"not a value of type {array.type}: {error}"
+    return ""
+
+
+def _readable(array: pa.Array[Any]) -> Any:
+    """Return the only value of an array for people, whatever is wrong with it."""
+    if pat.is_string(array.type) or pat.is_large_string(array.type):
+        value = array.cast(pa.large_binary()).to_pylist()[0]
+        return None if value is None else value.decode(errors="backslashreplace")
+    return "unreadable" if _flaw(array) else array.to_pylist()[0]
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

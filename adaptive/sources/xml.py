@@ -12,9 +12,10 @@ from adaptive.casts import cast_chunk
 from adaptive.dialect import Dialect
 from adaptive.errors import SourceError, UsageError
 from adaptive.inference import Inference
+from adaptive.mapping import Mapping as XmlMapping
 from adaptive.mapping import load_mapping
 from adaptive.rows import Chunk, Field, Reject
-from adaptive.sources.files import STDIN, size, unbroken
+from adaptive.sources.files import STDIN, check_width, size, unbroken
 from adaptive.sources.xml_cut import PIECE, Cutter, Piece
 from adaptive.sources.xml_exact import late_fields
 from adaptive.sources.xml_infer import infer_mapping, local
@@ -93,8 +94,8 @@ class XmlSource:
         return cast_chunk(batch, fields, broken=broken, timezone=timezone, accepted=raw.accepted)
 
     def _opened(self) -> XmlText:
-        encoding = self._dialect.encoding
-        return XmlText(self.name, None if encoding == Dialect().encoding else encoding)
+        encoding = None if self._dialect.encoding == Dialect().encoding else self._dialect.encoding
+        return XmlText(self.name, encoding, self._dialect.max_ratio)
 
     def _declared(self) -> dict[str, pa.DataType]:
         fields = self._ready().mapping.fields
@@ -111,8 +112,12 @@ class XmlSource:
             if local(root) != mapping.row[0]:
                 row = "/".join(mapping.row)
                 raise UsageError(f"{self.name}: its root is <{local(root)}>, but the mapping's row is /{row}")
-            self._reader = PieceReader(self.name, mapping, self._dialect.null)
+            self._reader = self._reading(mapping)
         return self._reader
+
+    def _reading(self, mapping: XmlMapping) -> PieceReader:
+        check_width(self.name, mapping.names)
+        return PieceReader(self.name, mapping, self._dialect.record_bytes, self._dialect.null)
 
     def _beginning(self) -> tuple[etree._Element, str]:
         """Return as `XmlText.beginning`; what standard input gave is kept for `read`."""
@@ -131,11 +136,11 @@ class XmlSource:
         if mapping.exhaustive:
             unproved = (piece for piece in unbroken(self._pieces(self._opened())) if piece.proved is None)
             late = [field for piece in unproved for field in late_fields(piece, mapping)]
-            self._reader = PieceReader(self.name, mapping.with_fields(late), self._dialect.null)
+            self._reader = self._reading(mapping.with_fields(late))
 
     def _pieces(self, text: XmlText) -> Iterator[Piece]:
         reader = self._ready()
-        cutter = Cutter(self.name, reader.mapping.row, reader.fast.prove, self._piece)
+        cutter = Cutter(self.name, reader.mapping.row, reader.fast.prove, reader.longest, self._piece)
         with text:
             try:
                 yield from cutter.pieces(text.read)

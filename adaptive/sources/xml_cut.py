@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from adaptive.errors import SourceError
-from adaptive.sources.xml_scan import MAX_RECORD, Open, Scanner, Span
+from adaptive.sources.files import too_long
+from adaptive.sources.xml_scan import Open, Scanner, Span
 
-_START = re.compile(
-    rb"<(?:[^\s<>/!?:]+:)?[^\s<>/!?:]+[\s/>]"
-)  # the start tag of a row, perhaps with a prefix
 PIECE = 4 << 20  # bytes; compiling the grammar takes 2 ms for each piece, 0.6 s per 305 MB at 1 MB
 
 Prove = Callable[[bytes, tuple[Open, ...]], bytes | None]
@@ -41,26 +39,29 @@ class Cutter:
     """Cuts a document, once, from start to end.
 
     `prove` returns the text if it is whole records that xml2arrow reads exactly (perhaps rewritten,
-    so that it does), else None.
+    so that it does), else None. No record is longer than `longest` bytes.
     """
 
-    def __init__(self, name: str, row: Sequence[str], prove: Prove, size: int = PIECE) -> None:
+    def __init__(self, name: str, row: Sequence[str], prove: Prove, longest: int, size: int = PIECE) -> None:
         self._name = name
         self._row = row[-1].encode()
         self._prove = prove
         self._size = size
-        self._scanner = Scanner(name, row)
+        self._longest = longest
+        self._start = re.compile(rb"<(?:[^\s<>/!?:]+:)?%b[\s/>]" % re.escape(self._row))
+        self._scanner = Scanner(name, row, longest)
 
     def pieces(self, read: Callable[[int], bytes]) -> Iterator[Piece]:
         """Yield the pieces of what `read` gives, until it gives b"".
 
         Raises SourceError where the document is malformed outside its rows, breaks off, or has a
-        record longer than 256 MB; UsageError for a DTD.
+        record that is too long; UsageError for a DTD.
         """
         text, more = b"", True
         while more:
             held = len(text)
-            text = _filled(text, read, max(self._size, 2 * held))  # doubling: a long record costs O(n)
+            # Doubling: a long record costs O(n). Always more than is held: no more means the end.
+            text = _filled(text, read, max(self._size + 1, min(2 * held, self._longest + 1)))
             more = len(text) > held
             accepted = time.monotonic()
             while text:
@@ -71,8 +72,8 @@ class Cutter:
                     yield piece
                 if not used or (piece and more):
                     break
-            if len(text) >= MAX_RECORD:
-                raise SourceError(f"{self._record_at(text)} is longer than {MAX_RECORD >> 20} MB")
+            if more and len(text) > max(self._longest, self._size):
+                raise too_long(self._record_at(text), self._longest)
         if text or not self._scanner.ended:
             raise SourceError(f"{self._record_at(text)} is incomplete: the document breaks off")
 
@@ -97,9 +98,9 @@ class Cutter:
         end = text.rfind(b"</" + parent) if final else -1
         edge = len(text) if end < 0 else 0
         while (edge := text.rfind(self._row, 0, edge)) > 0:
-            start = text.rfind(b"<", 0, edge)
-            if _START.fullmatch(text, start, edge + len(self._row) + 1):
-                return start
+            edge = text.rfind(b"<", 0, edge)
+            if self._start.match(text, edge):
+                return edge
         return max(end, 0)
 
 

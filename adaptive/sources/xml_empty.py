@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+SECTIONS = ((b"<!--", b"-->"), (b"<![CDATA[", b"]]>"))
 FORMS = 16  # beyond that many replacements the pattern is as fast
 
 
@@ -32,7 +33,13 @@ class EmptyElements:
         return text
 
     def searched(self, text: bytes) -> bytes:
-        """Return a text with its empty elements rewritten, searching for new forms."""
+        """Return a text with its empty elements rewritten, searching for new forms.
+
+        Not one with a section that does not end: it is no XML, and each such beginning would be searched
+        up to the end of the text.
+        """
+        if any(text.rfind(begin) > text.rfind(end) for begin, end in SECTIONS):
+            return text
         return self._pattern.sub(self._fill, text)
 
     def _fill(self, match: re.Match[bytes]) -> bytes:

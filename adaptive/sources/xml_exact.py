@@ -43,8 +43,10 @@ def read_records(
         values = record if isinstance(record, str) else _values(record, mapping)
         if isinstance(values, str):
             start, end = spans[ordinal]
-            raw = piece.text[start:end].decode(errors="replace")[:RAW]
-            rejects.append(Reject(ordinal, "xml", f"{values} (byte {piece.at + start:,})", raw=raw))
+            raw = piece.text[start:end].decode(errors="replace")
+            cut = f"; the first {RAW:,} of its {len(raw):,} characters are kept" if len(raw) > RAW else ""
+            reason = f"{values} (byte {piece.at + start:,}){cut}"
+            rejects.append(Reject(ordinal, "xml", reason, raw=raw[:RAW]))
         else:
             rows.append(values)
     columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(mapping.fields))]

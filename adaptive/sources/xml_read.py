@@ -25,9 +25,9 @@ Read = tuple[pa.RecordBatch, list[Reject]]
 class PieceReader:
     """Reads the pieces of one document; threads may share it."""
 
-    def __init__(self, name: str, mapping: Mapping, null: str | None = None) -> None:
+    def __init__(self, name: str, mapping: Mapping, longest: int, null: str | None = None) -> None:
         self.fast = FastReader(mapping)
-        self._name = name
+        self._name, self.longest = name, longest
         self.mapping = mapping
         self._null = null
 
@@ -35,13 +35,16 @@ class PieceReader:
         """Return the good records of a piece as text columns, and the bad ones."""
         batch = None if piece.proved is None else self.fast.read(piece.proved, piece.parents)
         parts: list[Read] = (
-            [(batch, [])] if batch else [*self._parts(piece, piece.spans or self._spans(piece), 0)]
+            [*self._parts(piece, piece.spans or self._spans(piece), 0)] if batch is None else [(batch, [])]
         )
         rejects = [reject for _, part in parts for reject in part]
         return self._without_nulls(pa.concat_batches([self._nulled(part) for part, _ in parts]), rejects)
 
     def _parts(self, piece: Piece, spans: Sequence[Span], first: int) -> Iterator[Read]:
         """Yield the records from ordinal `first` on, halving them until xml2arrow can read a part."""
+        if not spans:  # only comments and space, which no grammar proved
+            yield read_records(piece, spans, self.mapping)
+            return
         text = piece.text[spans[0][0] : spans[-1][1]]
         proved = self.fast.prove(text, piece.parents)
         batch = None if proved is None else self.fast.read(proved, piece.parents)
@@ -57,7 +60,7 @@ class PieceReader:
 
     def _spans(self, piece: Piece) -> Sequence[Span]:
         """Return the records of a piece that has a bad one; a rest that is none counts as one."""
-        scanner = Scanner(self._name, self.mapping.row)
+        scanner = Scanner(self._name, self.mapping.row, self.longest)
         scanner.stack = list(piece.parents)
         try:
             spans, end = scanner.records(piece.text, final=True)

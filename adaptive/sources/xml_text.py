@@ -10,6 +10,7 @@ from typing import Self, cast
 
 from lxml import etree
 
+from adaptive.dialect import MAX_RATIO
 from adaptive.errors import SourceError, UsageError
 from adaptive.sources.files import open_input
 
@@ -75,10 +76,10 @@ def _at_least(read: Read, size: int) -> bytes:
 class XmlText:
     """The text of a document as UTF-8, read once; use it in a `with` statement."""
 
-    def __init__(self, path: str, encoding: str | None = None) -> None:
+    def __init__(self, path: str, encoding: str | None = None, max_ratio: int = MAX_RATIO) -> None:
         """Open a file. Raises SourceError if that fails, UsageError for an unknown encoding."""
         self._name = path
-        self._input = open_input(path)
+        self._input = open_input(path, max_ratio)
         try:
             self._read = utf8(self._input.read, path, encoding)
         except UsageError:

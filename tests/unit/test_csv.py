@@ -294,12 +294,12 @@ def test_a_quote_left_open_stops_the_load_at_its_record(path: Path, block_size: 
     assert error == f"{path}: the record at line 3 opens a quote that is never closed"
 
 
-def test_a_quote_left_open_for_too_long_stops_the_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_records, "MAX_RECORD", 1 << 20)
+def test_a_quote_left_open_for_too_long_stops_the_load(path: Path) -> None:
     path.write_text('a,b\n1,2\n3,"x\n' + "4,5\n" * 1_000_000)
-    rows, _, error = until_error(CsvSource(str(path), Dialect()))
+    rows, _, error = until_error(CsvSource(str(path), Dialect(max_record=1)))
     assert rows == [("1", "2")]
-    assert "the record at line 3 is longer than 1 MB; is a quote left open?" in error
+    assert f"{path}: the record at line 3, where a quote may be left open, is longer than 1 MB" in error
+    assert "--max-record" in error
 
 
 def test_all_records_before_the_cut_of_a_truncated_file_are_read(path: Path) -> None:
@@ -353,3 +353,12 @@ def test_values_that_do_not_cast_are_rejected_between_broken_records(path: Path)
     (chunk,) = [source.parse(raw, fields) for raw in source.read()]
     assert chunk.rows.to_pylist() == [{"id": 1, "name": "x"}, {"id": 4, "name": "z"}]  # type: ignore[union-attr]
     assert [(reject.ordinal, reject.column) for reject in chunk.rejects] == [(1, None), (2, "id")]
+
+
+def test_a_byte_order_mark_inside_of_a_file_is_text_wherever_a_block_begins(
+    path: Path, block_size: None
+) -> None:
+    path.write_text("a,b\n1,2\n\ufeff3,4\n\ufeff\n\ufeff,5\n")
+    rows, rejects = load(path)
+    assert rows == [("1", "2"), ("\ufeff3", "4"), ("\ufeff", "5")]
+    assert [(reject.ordinal, reject.line) for reject in rejects] == [(2, 4)]

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive.errors import SourceError, UsageError
-from adaptive.sources import files
 from adaptive.sources.files import Input, expand, open_input, pieces, size
 
 Compress = Callable[[bytes], bytes]
@@ -74,6 +73,13 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").touch(mode=0)
     with pytest.raises(UsageError, match="secret: no permission"):
         expand([str(tmp_path / "secret")])
+
+
+def test_a_pattern_does_not_open_pipes_and_devices(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(UsageError, match=r"a.csv: this is no regular file"):
+        expand([f"{tmp_path}/*.csv"])
+    assert expand([f"{tmp_path}/a.csv"]) == [f"{tmp_path}/a.csv"]
 
 
 def test_size_is_that_of_the_stored_file_and_unknown_for_pipes(tmp_path: Path) -> None:
@@ -185,7 +191,7 @@ def test_pieces_hold_whole_lines_and_know_their_numbers(
 ) -> None:
     path = stored(tmp_path_factory.getbasetemp(), b"\n".join(lines))
     with open_input(path) as source:
-        cut = list(pieces(source, size))
+        cut = list(pieces(source, size, 1 << 20))
     assert b"".join(piece for piece, _ in cut) == b"\n".join(lines)
     assert all(piece.endswith(b"\n") for piece, _ in cut[:-1])
     assert [line for _, line in cut] == [
@@ -196,13 +202,12 @@ def test_pieces_hold_whole_lines_and_know_their_numbers(
 def test_a_line_longer_than_a_piece_makes_a_longer_piece(tmp_path: Path) -> None:
     text = b"a\n" + b"x" * 3_000_000 + b"\nb\n"
     with open_input(stored(tmp_path, text)) as source:
-        assert b"".join(piece for piece, _ in pieces(source, 100_000)) == text
+        assert b"".join(piece for piece, _ in pieces(source, 100_000, 4 << 20)) == text
 
 
-def test_a_line_without_end_stops_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_LINE", 1 << 20)
+def test_a_line_without_end_stops_the_input(tmp_path: Path) -> None:
     with open_input(stored(tmp_path, b"a\n" + bytes(2 << 20))) as source:
-        cut = pieces(source, 1000)
+        cut = pieces(source, 1000, 1 << 20)
         assert next(cut) == (b"a\n", 1)
         with pytest.raises(SourceError, match="line 2 is longer than 1 MB"):
             next(cut)
@@ -210,7 +215,7 @@ def test_a_line_without_end_stops_the_input(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_line_that_a_break_cut_through_is_left_out(tmp_path: Path) -> None:
     with open_input(stored(tmp_path, gzip.compress(b"a\nb\nc")[:-8])) as source:
-        cut = pieces(source, 1000)
+        cut = pieces(source, 1000, 1 << 20)
         assert next(cut) == (b"a\nb\n", 1)
         with pytest.raises(SourceError, match="cut off"):
             next(cut)

@@ -335,3 +335,15 @@ def test_standard_input_is_described_by_its_beginning_and_loads_whole(
         source = JsonlSource(STDIN, Dialect())
         assert source.schema() == source.infer() == pa.schema({"i": pa.int64()})
         assert sum(source.parse(piece, FIELDS).count for piece in source.read()) == 200_000
+
+
+def test_half_a_surrogate_pair_is_a_reject_and_no_matter_for_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a":"x"}\n{"a":"\\ud800"}\n{"\\ude00":1}\n{"a":"y"}\n')
+    source = JsonlSource(str(path), Dialect())
+    schema = source.infer()
+    assert schema == pa.schema([("a", pa.string())])
+    fields = [Field("a", Column("a", pa.string()))]
+    [chunk] = [source.parse(piece, fields) for piece in source.read()]
+    assert chunk.rows.to_pylist() == [{"a": "x"}, {"a": "y"}]
+    assert [reject.ordinal for reject in chunk.rejects] == [1, 2]

@@ -149,3 +149,18 @@ def test_a_file_without_columns_or_with_two_of_one_name_is_refused(tmp_path: Pat
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     with pytest.raises(UsageError, match="named 'n'"):
         write(tmp_path / "twice.parquet", twice).schema()
+
+
+def test_text_that_is_no_utf8_is_a_reject_of_its_row(tmp_path: Path) -> None:
+    text = pa.array([b"a", b"\xff", None, b"d"], pa.binary()).cast(pa.string(), safe=False)
+    deep = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3, 4], pa.int32()), text.take(pa.array([0, 0, 0, 1])))
+    pq.write_table(pa.table({"n": [1, 2, 3, 4], "t": text, "deep": deep}), tmp_path / "t.parquet")
+    source = ParquetSource(str(tmp_path / "t.parquet"), Dialect())
+    fields = [Field(field.name, Column(field.name, field.type)) for field in source.schema()]
+    [chunk] = [source.parse(piece, fields) for piece in source.read()]
+    assert chunk.rows.column("n").to_pylist() == [1, 3]  # type: ignore[union-attr]
+    assert [(reject.ordinal, reject.code, reject.column) for reject in chunk.rejects] == [
+        (1, "encoding", "t"),
+        (3, "encoding", "deep"),
+    ]
+    assert chunk.rejects[0].values == {"n": 2, "t": "\\xff", "deep": ["a"]}

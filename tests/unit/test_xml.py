@@ -431,10 +431,8 @@ def test_deep_documents_neither_crash_nor_load(load: Load, size: int) -> None:
     assert found.rejects[0].ordinal == 1
 
 
-def test_a_record_beyond_the_bound_ends_the_load(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive.sources.xml_cut.MAX_RECORD", 10_000)
-    monkeypatch.setattr(xml_scan, "MAX_RECORD", 10_000)
-    found = load(orders(order("a"), order("x" * 50_000), order("b")), MAPPING, size=1000)
+def test_a_record_beyond_the_bound_ends_the_load(load: Load) -> None:
+    found = load(orders(order("a"), order("x" * 5_000_000), order("b")), MAPPING, size=1000, max_record=1)
     assert found.column("note") == ["a"]
     assert "longer than" in str(found.error)
 
@@ -558,3 +556,37 @@ def test_arbitrary_tags_never_crash_and_good_neighbours_load_first(
     )
     assert str(found.error) == str(again.error)
     assert found.column("note")[:1] == ["first"] or re.match(r"\]\]>|&|>|x|\"", text)
+
+
+@pytest.mark.parametrize("rest", [" ", "<!-- -->", "<?x?>", "<other/>", "&#32;"])
+def test_a_piece_without_any_record_is_read(load: Load, rest: str) -> None:
+    for size in (1, 7, 30, 31, 60, 61, 90, 119):
+        found = load(orders(order("a"), rest * 30, order("b"), rest * 30), MAPPING, size=size)
+        assert (found.column("note"), found.rejects, found.error) == (["a", "b"], [], None)
+
+
+def test_records_without_end_cost_themselves_and_not_the_square_of_their_number(load: Load) -> None:
+    found = load(orders(order("a"), "<order><note>x</note>" * 5_000, order("b")), MAPPING)
+    assert found.column("note") == ["a", "b"]
+    assert len(found.rejects) == 5_000
+
+
+@pytest.mark.parametrize(
+    "damaged", ["<ord", "<ordid>", "<ordre a='1'>", "<orderx><note>", "<note>x</note></order>"]
+)
+def test_a_damaged_start_tag_of_a_row_costs_only_that_row(load: Load, size: int, damaged: str) -> None:
+    records = [order(str(n)) for n in range(300)]
+    found = load(
+        orders(*records[:150], f"{damaged}<city>x</city></order>", *records[150:]), MAPPING, size=size
+    )
+    assert [int(text) for text in found.column("note")] == list(range(300))
+    assert {reject.ordinal for reject in found.rejects} <= {150, 151}
+    assert found.rejects
+
+
+def test_a_cut_text_of_a_bad_record_is_said_to_be_cut(load: Load) -> None:
+    found = load(orders(order("a"), "<order><note>" + "x" * 20_000 + "</order>"), MAPPING)
+    [reject] = found.rejects
+    assert reject.raw is not None
+    assert len(reject.raw) == 10_000
+    assert "the first 10,000 of its 20,021 characters are kept" in reject.reason
