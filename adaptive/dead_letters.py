@@ -7,10 +7,12 @@ committed receipt names its position, so one left behind by an attempt that died
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import mmap
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -115,10 +117,7 @@ class DeadLetterFile:
                 self._written.update(letter.position for letter in fresh)
 
     def _append(self, lines: bytes) -> None:
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise AdaptiveError(f"cannot write dead letters to {self.path}: {error.strerror}") from error
+        file = self._opened()
         end = _whole_lines(file)
         try:
             os.ftruncate(file, end)  # an attempt that died left a part of a line
@@ -129,6 +128,26 @@ class DeadLetterFile:
             raise AdaptiveError(f"cannot write dead letters to {self.path}: {error.strerror}") from error
         finally:
             os.close(file)
+
+    def _opened(self) -> int:
+        """Return the open file. Others may write in its folder: no link of theirs is followed, no file used.
+
+        O_NONBLOCK: opening a pipe would wait for its other end.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise AdaptiveError(f"cannot write dead letters to {self.path}: {why}") from error
+        found = os.fstat(file)
+        why = "" if stat.S_ISREG(found.st_mode) else "it is no file"
+        if found.st_uid != os.geteuid() and found.st_mode & 0o066:
+            why = "it belongs to another user, who would read along"
+        if why:
+            os.close(file)
+            raise AdaptiveError(f"cannot write dead letters to {self.path}: {why}")
+        return file
 
 
 def read(path: str) -> tuple[dict[str, Any], Iterator[DeadLetter]]:
@@ -210,7 +229,7 @@ def _plain(value: Any) -> Any:
 
 
 def _exact_int(text: str) -> int | str:
-    return int(text) if len(text) < 19 else text  # 19 digits may exceed 64 bits
+    return int(text) if len(text) <= 20 and -(2**63) <= int(text) < 2**63 else text
 
 
 def _exact_float(text: str) -> float | str:

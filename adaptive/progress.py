@@ -19,6 +19,7 @@ from rich.text import Text
 
 from adaptive.flow import Flow
 from adaptive.protocols import Source
+from adaptive.urls import shown
 
 PER_SECOND = 5  # drawings: more cost CPU that the load could use, fewer look stuck
 
@@ -33,7 +34,7 @@ class Display:
     def __init__(self) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             _Numbers(),
             TimeRemainingColumn(compact=True),
@@ -55,7 +56,8 @@ class Display:
         """Show this source from now on."""
         for task in self._progress.task_ids:
             self._progress.remove_task(task)
-        self._progress.add_task(source.name.rpartition("/")[2], total=source.total, flow=flow, source=source)
+        name = shown(source.name.rpartition("/")[2])
+        self._progress.add_task(name, total=source.total, flow=flow, source=source)
 
 
 class _Numbers(ProgressColumn):

@@ -8,24 +8,25 @@ from typing import Any
 
 from adaptive.metrics import Snapshot
 from adaptive.result import LoadResult
+from adaptive.urls import shown
 
 SHOWN = 5  # rejects named in the summary; the dead letter file has them all
 
 
 def summary(result: LoadResult, target: str) -> str:
     """Return the summary of a load into `target` (a URL without password, and a table)."""
-    return "\n".join([f"{_source(result)} → {target}", *_lines(result)])
+    return "\n".join([f"{_source(result)} → {shown(target)}", *_lines(result)])
 
 
 def _source(result: LoadResult) -> str:
-    return result.source.rpartition("/")[2] or result.source
+    return shown(result.source.rpartition("/")[2] or result.source)
 
 
 def _lines(result: LoadResult) -> Iterator[str]:
     if result.already:
         yield f"  already loaded on {result.already}: nothing was written; --again loads it again"
         return
-    yield from (f"  {_source(part)}: {part}" for part in result.parts)
+    yield from (f"  {_source(part)}: {shown(str(part))}" for part in result.parts)
     rate = f", {result.written / result.seconds:,.0f} rows/s" if result.written and result.seconds else ""
     verb = "written" if result.dry_run is None else "would write"
     yield _line(verb, result.written, f"rows in {result.seconds:.2f} s{rate}")
@@ -34,10 +35,10 @@ def _lines(result: LoadResult) -> Iterator[str]:
     if result.duplicates:
         yield _line("there already", result.duplicates, "rows left as they are")
     if result.rejected_count:
-        kept = f"records, kept in {result.dead_letters or 'their files'}"
+        kept = f"records, kept in {shown(result.dead_letters or 'their files')}"
         text = kept if result.dry_run is None else "records, at least: constraints are not tried"
         yield _line("rejected", result.rejected_count, text)
-        yield from (f"    {letter}" for letter in islice(result.rejected, SHOWN))
+        yield from (f"    {shown(str(letter))}" for letter in islice(result.rejected, SHOWN))
     if result.metrics and result.written:
         yield from _figures(result.metrics)
 
@@ -71,4 +72,5 @@ def loads_table(loads: Sequence[Mapping[str, Any]]) -> str:
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     started = row["started_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S") if row["started_at"] else ""
     counts = (f"{row[name]:,}" if row[name] is not None else "" for name in ("rows", "rejected"))
-    return (row["load"], row["target"], row["mode"], row["state"], *counts, started, row["source"])
+    cells = (row["load"], row["target"], row["mode"], row["state"], *counts, started, row["source"])
+    return tuple(map(shown, cells))

@@ -1,4 +1,4 @@
-"""Database URLs for people: without their passwords."""
+"""Texts for people: database URLs without their passwords, names without what steers a terminal."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def without_password(url: str) -> str:
     credentials, _, place = head.rpartition("@")
     user = credentials.partition(":")[0]
     return f"{scheme}://{user}{'@' if user else ''}{place.partition('#')[0]}"
+
+
+def shown(text: str, keep: str = "") -> str:
+    r"""Return a text with every character that does not print, but those to keep, as its escape (ESC: \x1b).
+
+    Names of files and columns, and values, come from strangers: escape sequences in them would rewrite the
+    screen, line ends would forge lines of a log, and marks of direction would show a name reversed.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else repr(char)[1:-1] for char in text)
 
 
 def redact(text: str, url: str) -> str:
