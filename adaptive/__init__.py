@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from adaptive.errors import (
@@ -29,6 +30,8 @@ __all__ = [
     "RefusedError", "SourceError", "SinkError", "TakenOverError", "QueueFull", "TooManyRejectsError",
     "InterruptedLoadError",
 ]  # fmt: skip
+
+logging.getLogger("adaptive").addHandler(logging.NullHandler())  # silent until a program wants to hear it
 
 _LAZY = {
     "load": "adaptive.loader", "Pipeline": "adaptive.pipeline", "Settings": "adaptive.config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any, Literal, get_args
 from adaptive import queue
 from adaptive.errors import AdaptiveError, RefusedError, UsageError
 from adaptive.isolation import first_line
-from adaptive.protocols import BatchSink, Mode, Sink
+from adaptive.protocols import AGAIN, BatchSink, Mode, Sink
 from adaptive.sinks import sink_class
 from adaptive.urls import without_password
 
 MODES: tuple[Mode, ...] = ("append", "ignore", "upsert", "replace")
+QUICK_SECONDS = 1.0  # after a login that failed later than this a person has waited long enough
 OnFull = Literal["block", "reject", "slow"]
 ON_FULL: tuple[OnFull, ...] = get_args(OnFull)
 LEDGER, NO_LEDGER = "_adaptive", "off"
@@ -189,13 +191,27 @@ def new_sink(url: str, ledger: str = LEDGER, **said: Any) -> Sink:
 
 
 def open_sink(sink: Sink, url: str) -> None:
-    """Connect a sink. Raises RefusedError, which names the database."""
+    """Connect a sink, again at once if the connection was lost on the way. Raises RefusedError."""
     try:
-        sink.open()
+        _open(sink)
     except AdaptiveError:
         raise
     except Exception as error:
         raise RefusedError(f"cannot connect to {without_password(url)}: {first_line(error)}") from error
+
+
+def _open(sink: Sink) -> None:
+    started = time.monotonic()
+    try:
+        sink.open()
+    except OSError:
+        raise
+    except Exception as error:
+        # A server that is not there answers slowly or the same way twice.
+        if sink.classify(error) not in AGAIN or time.monotonic() - started > QUICK_SECONDS:
+            raise
+        sink.close()
+        sink.open()
 
 
 def check_output(path: str) -> None:

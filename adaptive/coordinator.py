@@ -16,7 +16,7 @@ from adaptive import feeder
 from adaptive.budget import Budget
 from adaptive.config import Settings, Target, open_sink
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
-from adaptive.delivery import AGAIN, RETRY_SECONDS, Identity
+from adaptive.delivery import RETRY_SECONDS, Identity
 from adaptive.errors import (
     AdaptiveError,
     InterruptedLoadError,
@@ -31,7 +31,7 @@ from adaptive.isolation import first_line
 from adaptive.ledger import Committed
 from adaptive.metrics import Metrics
 from adaptive.preparation import Preparation, Ready
-from adaptive.protocols import BatchSink, Sink, Source
+from adaptive.protocols import AGAIN, BatchSink, Sink, Source
 from adaptive.result import LoadResult
 from adaptive.rows import Chunk, Field
 from adaptive.single_transaction import SingleTransaction

@@ -23,13 +23,12 @@ from adaptive.errors import AdaptiveError, SinkError, TakenOverError
 from adaptive.idempotency import Once
 from adaptive.isolation import Isolation, first_line
 from adaptive.metrics import Metrics
-from adaptive.protocols import BatchSink, Rejection, Verdict
+from adaptive.protocols import AGAIN, BatchSink, Rejection, Verdict
 from adaptive.rows import Batch, Position, Reject, Row
 
 log = logging.getLogger("adaptive")
 
 RETRY_SECONDS = 120.0  # longer than the sessions' server-side limits (60 s), which settle doubts
-AGAIN: frozenset[Verdict] = frozenset({"retry", "overload", "in_doubt"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ Capability = Literal[
     "append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "schemaless", "keys"
 ]
 Verdict = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
+AGAIN: frozenset[Verdict] = frozenset({"retry", "overload", "in_doubt"})  # it may succeed another time
 Rejection = tuple[int, str, str]  # index of the row in what was written, code, reason
 
 

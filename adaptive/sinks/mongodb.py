@@ -429,7 +429,9 @@ class MongodbSink:
         # A stalled run may have entered a receipt for rows that another one has, too.
         rows = min(rows, sum(last - first + 1 for _, first, last in segments) - len(rejected))
         done = {"state": "done", "rows": rows, "rejected": len(rejected), "finished_at": datetime.now(UTC)}
-        self._entries("loads").update_one({"_id": load}, {"$set": done, "$unset": {"swapping": ""}})
+        entry = {**self._load(load), **done}
+        entry.pop("swapping", None)
+        self._entries("loads").replace_one({"_id": load}, entry)
 
     def _total(self, load: str) -> tuple[list[list[int]], int, list[list[int]]]:
         receipts = self.receipts(load)

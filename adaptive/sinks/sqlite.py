@@ -17,10 +17,12 @@ SQLite would change them without a word.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 import uuid
@@ -33,6 +35,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from time import time as clock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from urllib.parse import quote, unquote
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EXACT_DIGITS = 15  # what NUMERIC affinity keeps of a number that is no 64-bit integer
+STAGING, STALE_SECONDS = "adaptive-stage-", 60.0  # a folder is locked long before it is that old
 STAGE_ROWS = 500  # below, executemany is as fast as the way through ADBC
 BUSY_SECONDS = 30.0  # wait for another writer; a batch holds the lock for well under 1 s
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -485,8 +489,8 @@ class SqliteSink:
     def _insert_staged(self, rows: pa.Table) -> int | None:
         """Insert a table by way of a staging file; None if SQLite refuses the data."""
         db = self._connection()
-        # The attached file stays open; without its name nothing is left behind if the process is killed.
-        with tempfile.TemporaryDirectory(prefix="adaptive-", ignore_cleanup_errors=True) as folder:
+        # The attached file stays open without its name: then nothing is left behind if the process is killed.
+        with _staging_folder() as folder:
             _fill(f"{folder}/stage.db", rows)
             db.execute("ATTACH ? AS stage", [f"{folder}/stage.db"])
         self._attached = True
@@ -881,6 +885,33 @@ def _arrow() -> tuple[Any, Any]:
     import pyarrow.compute
 
     return pyarrow, pyarrow.compute
+
+
+@contextmanager
+def _staging_folder() -> Iterator[str]:
+    """Yield a folder for a staging file, locked as long as this process lives and uses it."""
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=STAGING, ignore_cleanup_errors=True) as folder:
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(lock)
+
+
+@cache
+def _sweep() -> None:
+    """Remove, once, the folders of processes that were killed while they filled a staging file."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{STAGING}*"):
+        with suppress(OSError):  # it is locked, somebody else's, or gone
+            if clock() - folder.stat().st_mtime > STALE_SECONDS:
+                lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+                finally:
+                    os.close(lock)
 
 
 def _fill(path: str, rows: pa.Table) -> None:

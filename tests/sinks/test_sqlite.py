@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -971,3 +972,25 @@ with SqliteSink("sqlite:///x.db", table="t") as sink:
 """
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
     assert query(f"sqlite:///{tmp_path}/x.db", "SELECT sum(id) FROM t") == [(499500,)]
+
+
+def test_staging_folders_of_killed_processes_are_removed(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive, young = (tmp_path / f"{module.STAGING}{name}" for name in ("dead", "alive", "young"))
+    for folder in (dead, alive, young):
+        folder.mkdir()
+        (folder / "stage.db").write_bytes(b"left behind")
+    for folder in (dead, alive):
+        os.utime(folder, (0, 0))
+    lock = os.open(alive, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    module._sweep.cache_clear()
+    with SqliteSink(url, table="t") as sink:
+        sink.prepare(LOAD, pa.schema([("a", pa.int64())]))
+        sink.begin()
+        sink.write_arrow(pa.table({"a": range(1_000)}))
+        sink.commit()
+    os.close(lock)
+    assert sorted(tmp_path.glob(f"{module.STAGING}*")) == sorted([alive, young])
