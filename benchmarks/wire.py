@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from labs.mongodb_wire import WireServer  # type: ignore[import-not-found]
+from labs.mongodb_wire import WireServer
 
 
 class Forgetful(WireServer):  # type: ignore[misc]
