@@ -25,7 +25,7 @@ from benchmarks.runner import ROOT
 TESTS = ROOT / "tests"
 sys.path.append(str(TESTS))
 
-from labs import containers, mongodb, postgres, sqlserver # noqa: E402
+from labs import containers, mongodb, postgres, sqlserver  # noqa: E402
 
 STAND_IN = (
     "**a stand-in for tests, {}.** It is no {}: rates against it say nothing about a real server."
