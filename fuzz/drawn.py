@@ -11,7 +11,8 @@ LINES = {
     "jsonl": (b'{"id":1}\n', b'{"id":2,"name":"b"}\n', b'{"id":"3"}\n', b'{"name":1.5}\n', b"[1]\n", b"\n",
               b'{"id":1,"id":2}\n', b'{"x":1}\n', b'{"id":{"a":[1]}}\n', b"null\n", b'{"id":1e400}\n'),
     "xml": (b'<order id="1"><note>a</note></order>', b"<order><note/></order>", b"<order/>",
-            b"<order id='2'>", b"</order>", b"<other>x</other>", b"<order><note>&lt;</note></order>", b"\n", b"</orders>"),
+            b"<order id='2'>", b"</order>", b"<other>x</other>",
+            b"<order><note>&lt;</note></order>", b"\n", b"</orders>"),
 }  # fmt: skip
 ENDS = {
     "csv": (b"id,name\n", b""),

@@ -75,9 +75,8 @@ class ParquetSource:
         row = 0
         with self._open() as file:
             self.total = file.metadata.num_rows
-            batches = file.iter_batches(BATCH_ROWS, use_threads=False)
             try:
-                for batch in filter(len, batches):
+                for batch in filter(len, _batches(file)):
                     yield Piece(batch, time.monotonic())
                     self.consumed = row = row + len(batch)
             except (pa.ArrowException, OSError) as error:
@@ -107,7 +106,7 @@ class ParquetSource:
                 pre_buffer=False,
                 page_checksum_verification=True,
             )
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last by a column's name
             raise SourceError(f"{self.name}: {self._reason(error)}") from error
         with file:
             yield file
@@ -120,6 +119,20 @@ class ParquetSource:
         if magic == ENCRYPTED:
             return "this Parquet file is encrypted; save a decrypted copy and load that"
         return f"not a Parquet file, or not all of one: {error}"
+
+
+def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one row group after the other, since Arrow reads over a damaged one without a word.
+
+    Raises ArrowInvalid for a group that lacks rows.
+    """
+    for group in range(file.metadata.num_row_groups):
+        rows, promised = 0, file.metadata.row_group(group).num_rows
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
+            rows += len(batch)
+            yield batch
+        if rows != promised:
+            raise pa.ArrowInvalid(f"row group {group + 1} says it has {promised:,} rows, it has {rows:,}")
 
 
 def _valid(batch: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBatch, list[Reject]]:

@@ -30,6 +30,8 @@ class FastReader:
 
     def prove(self, text: bytes, parents: tuple[Open, ...]) -> bytes | None:
         """Return a text, perhaps rewritten, that xml2arrow reads as XML says; None if that is not sure."""
+        if b"]]>" in text and text.count(b"]]>") != text.count(b"<![CDATA["):
+            return None  # in text it is malformed: a reject, whatever stands beside it
         grammar = self._grammar(tuple(element.name for element in parents))
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

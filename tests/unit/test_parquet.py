@@ -105,9 +105,9 @@ def test_rows_before_a_damaged_page_load_and_the_error_names_the_row(
     stored[page + 100 : page + 300] = bytes(byte ^ 0xFF for byte in stored[page + 100 : page + 300])
     path.write_bytes(stored)
     found: list[int] = []
-    with pytest.raises(SourceError, match=r"not readable from row 49,153 on"):
+    with pytest.raises(SourceError, match=r"not readable from row 50,001 on"):
         found.extend(n for piece in source.read() for n in piece.batch.column("n").to_pylist())
-    assert found == list(range(49_152))
+    assert found == list(range(50_000))
 
 
 @pytest.mark.parametrize(
@@ -164,3 +164,20 @@ def test_text_that_is_no_utf8_is_a_reject_of_its_row(tmp_path: Path) -> None:
         (3, "encoding", "deep"),
     ]
     assert chunk.rejects[0].values == {"n": 2, "t": "\\xff", "deep": ["a"]}
+
+
+def test_rows_that_a_damaged_file_lacks_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow reads 200 of the 300 rows, over a row group whose pages are damaged, without a word."""
+    path = Path(__file__).parent / "data" / "empty_row_group.parquet"
+    assert pq.ParquetFile(path).metadata.num_rows == 300
+    monkeypatch.setattr("adaptive.sources.parquet.BATCH_ROWS", 20)
+    with pytest.raises(SourceError, match=r"row group 1 says it has 100 rows, it has 0"):
+        list(ParquetSource(str(path), Dialect()).read())
+
+
+def test_a_column_name_that_is_no_text_is_an_error_of_the_source(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"name": [1]}), tmp_path / "t.parquet")
+    content = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(content.replace(b"name", b"n\xffme"))
+    with pytest.raises(SourceError, match=r"t.parquet: "):
+        ParquetSource(str(tmp_path / "t.parquet"), Dialect()).schema()

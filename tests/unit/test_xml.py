@@ -129,7 +129,6 @@ def test_empty_elements_are_read_the_fast_way(load: Load) -> None:
         ("a<?pi </order> ?>b", "ab"),
         ("[[1,2]]", "[[1,2]]"),
         ("a]]&gt;", "a]]>"),
-        ("a]]>b", "a]]>b"),
         ("a > b /> c", "a > b /> c"),
         ("株式 naïve \U0001f600", "株式 naïve \U0001f600"),
     ],
@@ -590,3 +589,12 @@ def test_a_cut_text_of_a_bad_record_is_said_to_be_cut(load: Load) -> None:
     assert reject.raw is not None
     assert len(reject.raw) == 10_000
     assert "the first 10,000 of its 20,021 characters are kept" in reject.reason
+
+
+@pytest.mark.parametrize("other", ["", order("&"), order("<![CDATA[x]]>")])
+def test_the_end_of_a_section_in_text_is_malformed_whatever_stands_beside_it(
+    load: Load, size: int, other: str
+) -> None:
+    found = load(orders(order("a"), order("x]]>y"), other, order("b")), MAPPING, size=size)
+    assert {"a", "b"} <= {*found.column("note")} <= {"a", "b", "x"}
+    assert found.rejects[0].ordinal == 1
