@@ -6,7 +6,7 @@ BENCH_BIN := .bench/venv/bin
 PIP := -m pip --disable-pip-version-check --no-cache-dir
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers lint type bench soak compare up down system-deps
+.PHONY: help demo test test-containers lint type bench soak fuzz compare up down system-deps
 
 help: ## show what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,13 +26,16 @@ lint: .venv/ready ## check style, formatting and the direction of imports
 	$(BIN)/lint-imports
 
 type: .venv/ready ## check types with mypy --strict
-	$(BIN)/mypy --strict adaptive benchmarks reliability performance_test.py samples/*.py
+	$(BIN)/mypy --strict adaptive benchmarks reliability fuzz performance_test.py samples/*.py
 
 bench: .venv/ready .bench/venv/ready ## compare with other loaders; BENCH_ARGS=--quick or --only mssql
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 soak: .venv/ready .labs/mongodb/ready ## kill, cut and race loads; SOAK_ARGS="--minutes 30" adds the long run
 	$(BIN)/python -m reliability all --out docs $(SOAK_ARGS)
+
+fuzz: .venv/ready ## damage files in 20,000 ways and read them; FUZZ_ARGS="--cases 1000 --format csv"
+	$(BIN)/python -m fuzz $(FUZZ_ARGS)
 
 compare: .venv/ready ## compare batch sizes on every database that answers; COMPARE_ARGS=--quick
 	$(BIN)/python performance_test.py compare $(COMPARE_ARGS)
