@@ -88,6 +88,12 @@ def load(
     types: Annotated[str, _option("--types", "Types for --create: price=decimal(18,4),zip=text.")] = "",
     timezone: Annotated[str, _option("--timezone", "Of timestamps that name none.")] = "UTC",
     mapping: Annotated[str | None, _option("--mapping", "XML: file that maps elements to columns.")] = None,
+    max_record: Annotated[
+        int, _option("--max-record", "MB of a record; a longer one stops the load.")
+    ] = 64,
+    max_ratio: Annotated[
+        int, _option("--max-ratio", "Compressed files: times the size that their content may have.")
+    ] = 200,
     batch: Annotated[str, _option("--batch", "adaptive, tiers or a number of rows.")] = "adaptive",
     writers: Annotated[int | None, _option("--writers", "Writer threads; by default as many as pay.")] = None,
     workers: Annotated[
@@ -118,6 +124,7 @@ def load(
     options: dict[str, Any] = {
         "format": format, "delimiter": delimiter, "quote": quote, "encoding": encoding, "null": null,
         "columns": _names(columns), "types": parse_types(types), "timezone": timezone, "mapping": mapping,
+        "max_record": max_record, "max_ratio": max_ratio,
         "batch": batch, "writers": writers, "workers": workers, "queue_size": queue_size, "linger": linger,
         "dead_letters": dead_letters, "max_rejected": max_rejected, "load_id": load_id, "again": again,
         "dry_run": dry_run, "max_retries": max_retries, "at_least_once": at_least_once,

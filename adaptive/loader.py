@@ -45,6 +45,8 @@ class Options(TypedDict, total=False):
     types: Mapping[str, str | pa.DataType]
     timezone: str
     mapping: str | None
+    max_record: int
+    max_ratio: int
     batch: str | int
     writers: int | None
     workers: int | None
@@ -178,10 +180,11 @@ def _content(path: str) -> str | None:
 
 
 def _form(path: str, dialect: Dialect) -> dict[str, Any]:
-    """Return what makes the same bytes other records. Types and time zone do not."""
+    """Return what makes the same bytes other records. Types, time zone and bounds do not."""
     form = asdict(dialect) | {"format": format_of(path, dialect)}
     form["mapping"] = dialect.mapping and _content(dialect.mapping)
-    del form["types"], form["timezone"]
+    for name in ("types", "timezone", "max_record", "max_ratio"):
+        del form[name]
     return form
 
 

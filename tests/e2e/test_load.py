@@ -306,3 +306,15 @@ def test_the_demonstration(adaptive: Command) -> None:
     second = adaptive("demo", "--rows", "500")
     assert second.code == 0
     assert "already loaded" in second.out
+
+
+def test_a_load_that_a_bound_stopped_goes_on_with_a_higher_one(lab: Lab, adaptive: Command) -> None:
+    note = "x" * (3 << 20)
+    (adaptive.folder / "notes.csv").write_text(f"id,note\n1,first\n2,{note}\n3,last\n")
+    command = ("load", "notes.csv", "--to", lab.url, "--create", "--types", "id=int64,note=text")
+    stopped = adaptive(*command, "--max-record", "1")
+    assert stopped.code in (1, 2), stopped
+    assert "max-record" in stopped.err
+    assert adaptive(*command).code == 0
+    rows = sorted(lab.rows("notes"), key=lambda row: row["id"])
+    assert [(row["id"], len(row["note"])) for row in rows] == [(1, 5), (2, len(note)), (3, 4)]
