@@ -88,9 +88,7 @@ def load(
     types: Annotated[str, _option("--types", "Types for --create: price=decimal(18,4),zip=text.")] = "",
     timezone: Annotated[str, _option("--timezone", "Of timestamps that name none.")] = "UTC",
     mapping: Annotated[str | None, _option("--mapping", "XML: file that maps elements to columns.")] = None,
-    max_record: Annotated[
-        int, _option("--max-record", "MB of a record; a longer one stops the load.")
-    ] = 64,
+    max_record: Annotated[int, _option("--max-record", "MB of a record; a longer one stops the load.")] = 64,
     max_ratio: Annotated[
         int, _option("--max-ratio", "Compressed files: times the size that their content may have.")
     ] = 200,
