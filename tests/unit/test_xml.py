@@ -598,3 +598,9 @@ def test_the_end_of_a_section_in_text_is_malformed_whatever_stands_beside_it(
     found = load(orders(order("a"), order("x]]>y"), other, order("b")), MAPPING, size=size)
     assert {"a", "b"} <= {*found.column("note")} <= {"a", "b", "x"}
     assert found.rejects[0].ordinal == 1
+
+
+def test_a_definition_amid_the_rows_ends_the_load_after_the_records_before(load: Load, size: int) -> None:
+    found = load(orders(order("a"), "<other><!DOCTYPE x></other>", order("b")), MAPPING, size=size)
+    assert found.column("note")[:1] == ["a"]
+    assert isinstance(found.error, SourceError) or found.rejects
