@@ -194,7 +194,9 @@ def main() -> None:
     try:
         app(prog_name="adaptive")
     except AdaptiveError as error:
-        typer.echo(f"adaptive: {error}", err=True)
+        from adaptive.urls import shown
+
+        typer.echo("adaptive: " + shown(str(error), keep="\n"), err=True)
         sys.exit(error.exit_code)
 
 

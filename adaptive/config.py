@@ -129,6 +129,11 @@ class Settings:
                 raise UsageError(f"{name.replace('_', '-')} has to be at least 1, not {value}")
         if (self.linger or 0) < 0 or self.max_retries < 0:
             raise UsageError("linger and max-retries cannot be negative")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        if self.load_id is not None and (not self.load_id.isprintable() or "/" in self.load_id):
+            raise UsageError("a load id goes into file names: it has no / and nothing unprintable")
         if self.dead_letters is not None:
             check_output(self.dead_letters)
             if Path(self.dead_letters).exists() and not Path(self.dead_letters).is_file():

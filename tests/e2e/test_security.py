@@ -22,6 +22,7 @@ import pytest
 from labs import Lab, postgres
 
 import adaptive as library
+from adaptive.config import Settings
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.dialect import Dialect
 from adaptive.errors import AdaptiveError, SourceError, UsageError
@@ -52,7 +53,7 @@ def test_hostile_names_of_columns_and_values_are_only_names_and_values(lab: Lab,
 def test_hostile_names_of_tables_and_loads_are_only_names(name: str, lab: Lab, adaptive: Command) -> None:
     (adaptive.folder / "t.csv").write_text("id\n1\n")
     quoted = '"' + name.replace('"', '""') + '"'
-    load_id = name.replace("/", "_")
+    load_id = "".join(char if char.isprintable() and char != "/" else "_" for char in name)
     done = adaptive("load", "t.csv", "--to", lab.url, "--table", quoted, "--create", "--load-id", load_id)
     assert done.code == 0, done
     assert lab.rows(name) == [{"id": 1}]
@@ -374,3 +375,9 @@ def test_postgresql_checks_certificates_as_the_url_says(tls_server: tuple[str, P
     for number, options in enumerate(("sslmode=require", f"sslmode=verify-full{known}", "")):
         result = library.load([{"id": number}], f"{url}?{options}", table=f"t{number}", create=True)
         assert result.written == 1
+
+
+@pytest.mark.parametrize("load_id", ["../../x", "/tmp/x", "a\0b", "a\nb", "\x1b[2J"])
+def test_a_load_id_that_cannot_be_a_file_name_is_refused(load_id: str) -> None:
+    with pytest.raises(UsageError, match="load id"):
+        Settings(load_id=load_id)
