@@ -86,19 +86,17 @@ class Database(Protocol):
 
 
 class _Sql:
-    """What is the same in the three SQL databases; `query` is their own."""
+    """What is the same in the three SQL databases; `query` and `tables` are their own."""
 
     types = "price=decimal(18,4)"
     moment, text = "text", "text"
     query: Callable[[str], list[Any]]
+    tables: Callable[[], set[str]]
 
     def totals(self, table: str) -> Totals:
         if table not in self.tables():
             return NOTHING
         return Totals(*(int(number or 0) for number in self.query(TOTALS.format(table))[0]))
-
-    def tables(self) -> set[str]:
-        raise NotImplementedError
 
     def rows(self, table: str) -> int:
         return int(self.query(f"SELECT count(*) FROM {table}")[0][0]) if table in self.tables() else 0
@@ -170,7 +168,7 @@ class _Postgres(_Sql):
     def sessions(self) -> int:
         found = self.query(
             "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name = 'adaptive'"
+            " WHERE datname = current_database() AND application_name LIKE 'adaptive%'"
         )
         return int(found[0][0])
 
