@@ -16,9 +16,7 @@ import pyarrow as pa
 from adaptive.rows import Chunk, Field, Row
 
 Mode = Literal["append", "ignore", "upsert", "replace"]
-Capability = Literal[
-    "append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "schemaless", "keys"
-]
+Capability = Mode | Literal["arrow", "transactional", "create", "schemaless", "keys", "tables"]
 Verdict = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 AGAIN: frozenset[Verdict] = frozenset({"retry", "overload", "in_doubt"})  # it may succeed another time
 Rejection = tuple[int, str, str]  # index of the row in what was written, code, reason
@@ -162,6 +160,7 @@ class Sink(BatchSink, Protocol):
     "transactional": rows and receipt are committed together, and `rollback` undoes both. A sink without
     it makes rows recognisable by their position instead, and the receipt follows them. "schemaless":
     a table takes any column and need not exist; `prepare` is given the source's schema, and returns it.
+    "tables": `beside` gives sinks for further tables, so that one commit covers several.
 
     The coordinator of a load uses an instance of its own for `prepare`, `loads`, `receipts` and `finish`.
     """
@@ -185,6 +184,15 @@ class Sink(BatchSink, Protocol):
 
         Raises LookupError if the table is missing and `schema` is None, PermissionError if a right
         is missing (the text names it), otherwise the driver's error.
+        """
+
+    def beside(self, table: str, *, mode: Mode = "append", key: Sequence[str] = ()) -> Sink:
+        """Return a sink for another table that writes within this one's transactions.
+
+        It uses this sink's connection and has no ledger: after `prepare` here, `prepare` there looks after
+        its table; between `begin` and `commit` here, `write` there writes. `open`, `begin`, `commit`,
+        `rollback` and `close` are this one's, and so is the verdict on a transaction (`doomed`). Raises
+        ValueError for mode `replace`. Only of a sink with the capability "tables".
         """
 
     def columns(self) -> Sequence[tuple[Any, ...]]:
