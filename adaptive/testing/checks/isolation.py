@@ -1,0 +1,99 @@
+"""Bad rows are found, and all the others written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from adaptive.rows import Row
+from adaptive.testing.checks.items import ids, isolated, items, started
+from adaptive.testing.checks.registry import check
+from adaptive.testing.lab import Lab
+
+Spoil = Callable[[Row, Sequence[Row]], Row]  # a row, and those before it in the same write
+
+
+def taken(row: Row, _: Sequence[Row]) -> Row:
+    """Return a row with the key of one that the table has."""
+    return {**row, "item_id": 0}
+
+
+def out_of_bounds(row: Row, _: Sequence[Row]) -> Row:
+    """Return a row that violates the table's check."""
+    return {**row, "amount": -1}
+
+
+def repeated(_: Row, before: Sequence[Row]) -> Row:
+    """Return a row with the key of the one before it in the same write."""
+    return {**before[-1], "name": "again"} if before else {"item_id": 0, "name": "taken", "amount": 1}
+
+
+def isolates_one_row(lab: Lab, spoil: Spoil) -> None:
+    """Write 1, 10, 1,000 and 10,000 rows of which the first, the last or one between is spoilt."""
+    lab.make_items([{"item_id": 0, "name": "there", "amount": 1}])
+    first, expected = 1, [0]
+    with closing(started(lab)) as sink:
+        for size in (1, 10, 1_000, 10_000):
+            for place in sorted({0, size // 2, size - 1}):
+                rows = items(first, first + size - 1)
+                rows[place] = spoil(rows[place], rows[:place])
+                refused, writes = isolated(sink, rows)
+                assert refused == [place], (size, place)
+                assert writes <= 25, f"{writes} writes for one bad row in {size}"
+                expected += [first + index for index in range(size) if index != place]
+                first += size
+    assert ids(lab) == expected
+
+
+@check("append")
+def a_row_whose_key_is_taken_is_isolated(lab: Lab) -> None:
+    """Wherever it stands, only it is refused."""
+    isolates_one_row(lab, taken)
+
+
+@check("append")
+def a_row_whose_key_is_repeated_is_isolated(lab: Lab) -> None:
+    """Of two rows of one write with the same key the first goes in."""
+    isolates_one_row(lab, repeated)
+
+
+@check("append")
+def a_row_that_violates_a_check_is_isolated(lab: Lab) -> None:
+    """Wherever it stands, only it is refused."""
+    isolates_one_row(lab, out_of_bounds)
+
+
+def unknown(row: Row, _: Sequence[Row]) -> Row:
+    """Return a row with a column that the table lacks."""
+    return {**row, "colour": "red"}
+
+
+@check("create")
+def a_row_with_an_unknown_column_is_isolated(lab: Lab) -> None:
+    """A producer that says too much loses that row only."""
+    isolates_one_row(lab, unknown)
+
+
+def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
+    """Write 10,000 rows, 100 of them bad, some of those neighbours."""
+    lab.make_items([{"item_id": 0, "name": "there", "amount": 1}])
+    rows = items(1, 10_000)
+    bad = sorted({*range(0, 10_000, 119), *range(5_000, 5_016)})[:100]
+    for number, index in enumerate(bad):
+        rows[index] = spoils[number % len(spoils)](rows[index], items(index, index))
+    with closing(started(lab)) as sink:
+        refused, _ = isolated(sink, rows)
+    assert refused == bad
+    assert ids(lab) == [0, *(row["item_id"] for index, row in enumerate(rows) if index not in set(bad))]
+
+
+@check("append")
+def many_rows_with_taken_keys_are_isolated(lab: Lab) -> None:
+    """The good ones are written, however many are refused."""
+    isolates_many_rows(lab, taken)
+
+
+@check("append")
+def many_rows_with_different_faults_are_isolated(lab: Lab) -> None:
+    """Taken keys and violated checks side by side."""
+    isolates_many_rows(lab, out_of_bounds, taken)

@@ -1,0 +1,73 @@
+"""The ledger: a batch once, a load done once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from adaptive.testing.checks.items import ids, items, started
+from adaptive.testing.checks.registry import check
+from adaptive.testing.lab import Lab, a_load, a_receipt
+
+
+@check("append")
+def a_repeated_batch_is_a_no_op(lab: Lab) -> None:
+    """`begin` says False for a committed batch, on the same connection and on another."""
+    lab.make_items()
+    load = a_load()
+    with closing(started(lab, load)) as sink, closing(started(lab)) as other:
+        assert sink.begin(a_receipt(load, "one", 0, 1))
+        sink.write(items(1, 2))
+        sink.commit()
+        assert sink.begin(a_receipt(load, "one", 0, 1)) is False
+        assert other.begin(a_receipt(load, "one", 0, 1)) is False
+        assert sink.begin(a_receipt(load, "two", 2, 3))
+        sink.write(items(3, 4))
+        sink.commit()
+    assert ids(lab) == [1, 2, 3, 4]
+
+
+@check("append")
+def a_live_receipt_takes_the_place_of_the_one_before(lab: Lab) -> None:
+    """With `replaces`, the ledger of an endless load does not grow."""
+    lab.make_items()
+    load = a_load()
+    with closing(started(lab, load)) as sink:
+        for number in range(1, 6):
+            before = f"batch {number - 1}" if number > 1 else None
+            assert sink.begin(a_receipt(load, f"batch {number}", number, number, replaces=before))
+            sink.write(items(number, number))
+            sink.commit()
+        assert sink.receipts("load") == [([[0, 5, 5]], 1, [])]
+    assert ids(lab) == [1, 2, 3, 4, 5]
+
+
+@check("append")
+def finish_marks_the_load_done_for_good(lab: Lab) -> None:
+    """A done load keeps its counts and its rejects; preparing it again changes nothing."""
+    lab.make_items()
+    load = a_load()
+    with closing(started(lab, load)) as sink:
+        for batch, first in (("one", 0), ("two", 3)):
+            assert sink.begin(a_receipt(load, batch, first, first + 2))
+            sink.write(items(first, first + 1))
+            sink.commit([[0, first + 2]], 2)
+        assert [(row["load"], row["state"]) for row in sink.loads()] == [("load", "running")]
+        sink.finish(load)
+        sink.finish(load)
+        sink.prepare(a_load())
+        [row] = sink.loads()
+        assert (row["state"], row["rows"], row["rejected"]) == ("done", 4, 2)
+        assert row["finished_at"] is not None
+        assert row["source"] == "orders.csv"
+        rejected = [position for _, _, positions in sink.receipts("load") for position in positions]
+        assert sorted(rejected) == [[0, 2], [0, 5]]
+
+
+@check("append")
+def a_database_without_a_ledger_knows_no_loads(lab: Lab) -> None:
+    """`loads` and `receipts` of an untouched database are empty, and make nothing."""
+    lab.make_items()
+    with closing(started(lab)) as sink:
+        assert sink.loads() == []
+        assert sink.receipts("load") == []
+        assert sink.empty()
