@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from adaptive.errors import SourceError
+from adaptive.errors import AdaptiveError, InterruptedLoadError, SourceError
+from adaptive.isolation import first_line
 from adaptive.metrics import Metrics
 from adaptive.protocols import Source
 from adaptive.rows import Chunk, Field
@@ -23,7 +24,8 @@ def chunks(
     """Yield a source's chunks in source order, each at its place in the split.
 
     Reading is serial, in the caller's thread; parsing runs up to `workers` pieces ahead. Raises
-    SourceError after everything before the break has been yielded.
+    SourceError after everything before the break has been yielded, whatever the break is: a damaged
+    file, memory that does not suffice, an error of the program that produces the records.
     """
     ended = [time.monotonic()] * workers  # when each parser ended its last piece, in no order
 
@@ -39,13 +41,19 @@ def chunks(
     with ThreadPoolExecutor(workers, thread_name_prefix="parser") as pool:
         raws = timed(source.read(), metrics)
         parsed = (pool.submit(parse, raw, time.monotonic()) for raw in raws)
-        for future in ahead(parsed, workers):
-            before = time.monotonic()
-            chunk = future.result()
-            metrics.spent("reader", "idle", time.monotonic() - before)
-            if chunk.count:
-                yield chunk.moved(split, ordinal)
-            ordinal += chunk.count
+        try:
+            for future in ahead(parsed, workers):
+                before = time.monotonic()
+                chunk = future.result()
+                metrics.spent("reader", "idle", time.monotonic() - before)
+                if chunk.count:
+                    yield chunk.moved(split, ordinal)
+                ordinal += chunk.count
+        except AdaptiveError:
+            raise
+        except Exception as error:
+            reason = ": ".join(dict.fromkeys((type(error).__name__, first_line(error))))
+            raise SourceError(f"{source.name}: not readable after record {ordinal:,}: {reason}") from error
 
 
 def timed(raws: Iterator[T], metrics: Metrics) -> Iterator[T]:
@@ -60,7 +68,8 @@ def timed(raws: Iterator[T], metrics: Metrics) -> Iterator[T]:
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
     """Yield items in order, each one after `depth` further ones have been taken.
 
-    Raises SourceError like `items`, but after yielding what came before it.
+    Raises an error like `items`, but after yielding what came before it; only an interruption waits for
+    nothing.
     """
     waiting: deque[T] = deque()
     try:
@@ -68,7 +77,9 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
             waiting.append(item)
             if len(waiting) > depth:
                 yield waiting.popleft()
-    except SourceError:
+    except InterruptedLoadError:
+        raise
+    except Exception:
         yield from waiting
         raise
     yield from waiting

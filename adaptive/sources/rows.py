@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from adaptive.errors import UsageError
+from adaptive.errors import InterruptedLoadError, UsageError
 from adaptive.rows import Chunk, Field, Row
 
 PIECE = 5_000  # records handed on at once: < 1 % overhead for each, < 5 MB held
@@ -19,7 +19,8 @@ SAMPLE = 1_000  # records that names and types are taken from
 class RowsSource:
     """Records from any iterable, read once.
 
-    Column names and types come from the first 1,000 records. Values go to the driver as they are.
+    Column names and types come from the first 1,000 records. Values go to the driver as they are. An
+    error of the iterable comes after the records before it.
     """
 
     name = "rows"
@@ -28,18 +29,20 @@ class RowsSource:
     total: int | None = None
 
     def __init__(self, records: Iterable[Row]) -> None:
-        records = iter(records)
-        self._first = list(islice(records, SAMPLE))
-        self._records = chain(self._first, records)
+        self._records: Iterator[Row] = iter(records)
+        self._break: Exception | None = None
+        self._first = self._next(SAMPLE)
+        self._records = chain(self._first, self._records)
         self.consumed = 0
 
     def schema(self) -> pa.Schema:
         """Return the columns of the first records.
 
-        Raises UsageError if there are none, or if a column holds values of several types.
+        Raises UsageError if there are none, or if a column holds values of several types, and what the
+        iterable raises instead of a first record.
         """
         if not self._first:
-            raise UsageError("there are no rows to load")
+            raise self._break or UsageError("there are no rows to load")
         names = dict.fromkeys(chain.from_iterable(self._first))
         try:
             return pa.schema([(name, _type([row.get(name) for row in self._first])) for name in names])
@@ -49,10 +52,12 @@ class RowsSource:
     infer = schema
 
     def read(self) -> Iterator[list[Row]]:
-        """Yield the records in lists."""
-        while piece := list(islice(self._records, PIECE)):
+        """Yield the records in lists. Raises what the iterable raises."""
+        while piece := self._next(PIECE):
             self.consumed += len(piece)
             yield piece
+        if self._break:
+            raise self._break
 
     def parse(self, raw: list[Row], fields: Sequence[Field]) -> Chunk:
         """Return the records under the names of the target's columns."""
@@ -60,6 +65,17 @@ class RowsSource:
         if renamed:
             raw = [{renamed.get(name, name): value for name, value in row.items()} for row in raw]
         return Chunk(first=0, count=len(raw), rows=raw, nbytes=size_of(raw[0]) * len(raw))
+
+    def _next(self, most: int) -> list[Row]:
+        """Return the next records; fewer than `most` at the end, or before an error, which is kept."""
+        found: list[Row] = []
+        try:
+            found.extend(islice(self._records, most))
+        except InterruptedLoadError:
+            raise
+        except Exception as error:
+            self._records, self._break = iter(()), error
+        return found
 
 
 def size_of(row: Row) -> int:

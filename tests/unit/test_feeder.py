@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive.errors import SourceError
+from adaptive.errors import InterruptedLoadError, SourceError, UsageError
 from adaptive.feeder import ahead, chunks
 from adaptive.metrics import Metrics
 from adaptive.protocols import Source
@@ -24,14 +25,15 @@ class Pieces:
     """A source whose raw pieces are numbers of records; the first record of each is rejected."""
 
     sizes: list[int]
-    broken: bool = False
+    broken: Exception | None = None
     placed: bool = False
     parsed: list[int] = field(default_factory=list)
+    name: str = "pieces"
 
     def read(self) -> Iterator[tuple[int, int]]:
         yield from enumerate(self.sizes)
         if self.broken:
-            raise SourceError("the file ends in the middle of a record")
+            raise self.broken
 
     def parse(self, raw: tuple[int, int], _: Sequence[Any]) -> Chunk:
         number, size = raw
@@ -60,12 +62,39 @@ def test_chunks_come_in_source_order_each_at_its_place(sizes: list[int], workers
     ]
 
 
-@given(st.lists(st.integers(1, 5), max_size=8), st.integers(1, 4))
-def test_what_came_before_a_break_is_yielded_first(sizes: list[int], workers: int) -> None:
+BREAKS = [
+    (SourceError("the file ends in the middle of a record"), "^the file ends in the middle of a record$"),
+    (OSError(5, "Input/output error"), "pieces: not readable after record {}: OSError: .*Input/output error"),
+    (MemoryError(), "pieces: not readable after record {}: MemoryError$"),
+    (pa.ArrowInvalid("a bad page"), "pieces: not readable after record {}: ArrowInvalid: a bad page"),
+    (KeyError("colour"), "pieces: not readable after record {}: KeyError: 'colour'"),
+]
+
+
+@given(st.lists(st.integers(1, 5), max_size=8), st.integers(1, 4), st.sampled_from(BREAKS))
+def test_what_came_before_a_break_is_yielded_first_whatever_broke(
+    sizes: list[int], workers: int, broken: tuple[Exception, str]
+) -> None:
+    error, text = broken
     found: list[Chunk] = []
-    with pytest.raises(SourceError, match="middle of a record"):
-        found.extend(fed(Pieces(sizes, broken=True), workers))
+    with pytest.raises(SourceError, match=text.format(sum(sizes))) as raised:
+        found.extend(fed(Pieces(sizes, broken=error), workers))
     assert sum(chunk.count for chunk in found) == sum(sizes)
+    assert error in (raised.value, raised.value.__cause__)
+
+
+def test_a_refusal_in_the_middle_stays_one_and_comes_after_what_was_before_it() -> None:
+    found: list[Chunk] = []
+    with pytest.raises(UsageError, match="a definition"):
+        found.extend(fed(Pieces([1, 2], broken=UsageError("a definition"))))
+    assert sum(chunk.count for chunk in found) == 3
+
+
+def test_an_interruption_waits_for_nothing() -> None:
+    found: list[Chunk] = []
+    with pytest.raises(InterruptedLoadError):
+        found.extend(fed(Pieces([1, 2], broken=InterruptedLoadError("stop"))))
+    assert found == []
 
 
 def test_chunks_that_are_placed_stay_there() -> None:
@@ -86,7 +115,7 @@ def test_parsers_run_at_the_same_time() -> None:
     assert len(list(fed(Meeting([1, 1, 1]), workers=3))) == 3
 
 
-def test_an_error_of_a_parser_is_raised_in_its_place() -> None:
+def test_an_error_of_a_parser_ends_the_source_in_its_place() -> None:
     class Broken(Pieces):
         def parse(self, raw: tuple[int, int], fields: Sequence[Any]) -> Chunk:
             if raw[0] == 1:
@@ -95,7 +124,7 @@ def test_an_error_of_a_parser_is_raised_in_its_place() -> None:
 
     feed = fed(Broken([2, 2, 2]))
     assert next(feed).count == 2
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SourceError, match=r"after record 2: ZeroDivisionError$"):
         next(feed)
 
 
