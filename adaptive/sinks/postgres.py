@@ -306,6 +306,73 @@ class Table(NamedTuple):
         return f"_adaptive_replace_{_digest(str(self))}_{_digest(load) if load else ''}"
 
 
+class Session:
+    """A connection and the transaction that is open on it: of a sink and of those beside it."""
+
+    def __init__(self, conninfo: Mapping[str, Any]) -> None:
+        self._conninfo = conninfo
+        self.link: psycopg.Connection[Any] | None = None
+        self.receipt: tuple[str, str] | None = None  # load and batch
+        self.owner: str | None = None  # that the session is named after
+        self.staged: set[str] = set()  # the staging tables of merges that hold rows of this transaction
+        self.dirty = False  # something was written since the savepoint
+        self.doomed = False
+        self.immediate = False  # deferred constraints are checked by each write, not by commit
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """Return the connection. Raises RuntimeError if there is none."""
+        if self.link is None:
+            raise RuntimeError("open the sink first")
+        return self.link
+
+    @property
+    def idle(self) -> bool:
+        """Return whether no transaction is open."""
+        return self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+    def open(self) -> None:
+        """Connect unless it is connected. Raises ConnectError."""
+        if self.link is not None and not self.link.closed:
+            return
+        self.doomed, self.owner = False, None
+        try:
+            # pgbouncer and ALTER TABLE both break server-side prepared statements; ours are few
+            self.link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
+            self.link.execute(SESSION)
+        except psycopg.Error as error:
+            self.close()
+            raise ConnectError(str(error).strip()) from None  # the original carries the password
+
+    def close(self) -> None:
+        """Disconnect, rolling back what is open."""
+        self.rollback()
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+    def rollback(self) -> None:
+        """Drop the transaction. Raises nothing."""
+        if self.link is not None and not self.idle:
+            with suppress(psycopg.Error):
+                self.link.execute("ROLLBACK")
+        self.doomed, self.owner = False, None
+
+    def begin_write(self) -> None:
+        """Set the savepoint that a failed write goes back to."""
+        if self.dirty:
+            self.connection.execute("RELEASE SAVEPOINT adaptive; SAVEPOINT adaptive")
+        self.dirty = True
+
+    def undo_write(self) -> None:
+        """Go back to the savepoint; where that fails the transaction is doomed."""
+        try:
+            self.connection.execute("ROLLBACK TO SAVEPOINT adaptive")
+            self.dirty = False
+        except psycopg.Error:
+            self.doomed = True
+
+
 class PostgresSink:
     """Write one PostgreSQL table. One instance per thread.
 
@@ -320,7 +387,7 @@ class PostgresSink:
     """
 
     capabilities: frozenset[Any] = frozenset(
-        [*MODES, "transactional", "create", "keys", *(["arrow"] if pa else [])]
+        [*MODES, "transactional", "create", "keys", "tables", *(["arrow"] if pa else [])]
     )
     max_rows: int | None = None
     max_bytes: int | None = None
@@ -339,46 +406,41 @@ class PostgresSink:
             raise ValueError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
         if mode == "replace" and ledger is None:
             raise ValueError("mode replace needs a ledger")
-        self._conninfo, self._path, self._mode = _parse_url(url), _parse_table(table), mode
+        self._url, self._path, self._mode = url, _parse_table(table), mode
+        self._session = Session(_parse_url(url))
         self._key = (key,) if isinstance(key, str) else tuple(key)
         self._ledger = _parse_table(ledger)
         self._tables: tuple[str, ...] = LEDGER_TABLES  # of the ledger, that this load needs
         self._merges = mode in ("ignore", "upsert")
-        self._link: psycopg.Connection[Any] | None = None
         self._known: Table | None = None
-        self._receipt: tuple[str, str] | None = None
-        self._owner: str | None = None  # that the session is named after
-        self._destination: tuple[str, ...] = ()  # where the rows go; empty outside a transaction
         self._copied = ""  # the table that COPY wrote to, as the server's errors name it
-        self._dirty = False  # something was written since the savepoint
-        self._staged = False  # rows of this transaction are in the staging table of a merge
         self._collided = False  # a key was there already: from now on COPY and merge
-        self._immediate = False  # deferred constraints are checked by each write, not by commit
         self._as_text: set[tuple[str, ...]] = set()  # columns that binary COPY failed for
-        self.doomed = False
         self.duplicates = 0
+
+    @property
+    def doomed(self) -> bool:
+        """Return whether the transaction can only be rolled back."""
+        return self._session.doomed
+
+    def beside(self, table: str, *, mode: str = "append", key: str | Sequence[str] = ()) -> PostgresSink:
+        """Return a sink for another table that writes within this one's transactions, without a ledger.
+
+        Raises ValueError if an argument cannot be right, mode `replace` included.
+        """
+        sink = PostgresSink(self._url, table=table, mode=mode, key=key, ledger=None)
+        sink._session = self._session
+        return sink
 
     # ---- connection
 
     def open(self) -> None:
         """Connect. Raises ConnectError."""
-        if self._link is not None and not self._link.closed:
-            return
-        self._destination, self.doomed, self._owner = (), False, None
-        try:
-            # pgbouncer and ALTER TABLE both break server-side prepared statements; ours are few
-            self._link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
-            self._link.execute(SESSION)
-        except psycopg.Error as error:
-            self.close()
-            raise ConnectError(str(error).strip()) from None  # the original carries the password
+        self._session.open()
 
     def close(self) -> None:
         """Disconnect, rolling back what is open. Repeating it is fine; raises nothing."""
-        self.rollback()
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        self._session.close()
 
     def __enter__(self) -> Self:
         self.open()
@@ -494,15 +556,13 @@ class PostgresSink:
 
         Raises OwnershipLostError if another run has the splits now, ValueError for replace without a load.
         """
-        table, name, answer = self._table, self._table.name, None
-        if self._mode == "replace":
-            if receipt is None:
-                raise ValueError("mode replace needs a load: prepare it, begin with receipts, finish it")
-            name = table.staging(receipt["load"])
+        if self._mode == "replace" and receipt is None:
+            raise ValueError("mode replace needs a load: prepare it, begin with receipts, finish it")
+        table, session, answer = self._table, self._session, None
         try:
             with self._connection.pipeline():  # one round trip
                 self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
-                if self._immediate:
+                if session.immediate:
                     self._run("SET CONSTRAINTS ALL IMMEDIATE")
                 if receipt:
                     answer = self._enter(receipt)
@@ -511,19 +571,19 @@ class PostgresSink:
         except BaseException:
             self.rollback()
             raise
-        self._destination, self._dirty, self._staged = (table.schema, name), False, False
-        self._receipt = (receipt["load"], receipt["batch"]) if receipt else None
+        session.dirty, session.staged = False, set()
+        session.receipt = (receipt["load"], receipt["batch"]) if receipt else None
         if not (owned and inserted):
             self.rollback()
         if not owned:
-            raise OwnershipLostError("the load was taken over by another run")
+            raise OwnershipLostError(f"the load into {table} was taken over by another run")
         return bool(inserted)
 
     def _enter(self, receipt: Mapping[str, Any]) -> psycopg.Cursor[Any]:
         """Enter a receipt; the answer says whether the splits are owned, and whether it is new."""
-        if self._owner != receipt["owner"]:
+        if self._session.owner != receipt["owner"]:
             self._run(NAME_SESSION, [receipt["owner"]])
-            self._owner = receipt["owner"]
+            self._session.owner = receipt["owner"]
         segments = [list(segment) for segment in receipt["segments"]]
         splits = sorted({split for split, _, _ in segments})
         return self._run(RECEIPT, {**receipt, "segments": Jsonb(segments), "splits": splits})
@@ -567,12 +627,12 @@ class PostgresSink:
 
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Enter idempotency keys of the table; return those that were not there. Waits for other claims."""
-        self._dirty = True  # the next write gets a savepoint of its own, whose failure takes no claim back
+        self._session.dirty = True  # so the next write sets a savepoint, and its failure takes no claim back
         return {key for (key,) in self._run(CLAIM, [str(self._table), Json(list(keys))])}
 
     def release(self, keys: Sequence[str]) -> None:
         """Take back keys that this transaction has claimed."""
-        self._dirty = True
+        self._session.dirty = True
         self._run("DELETE FROM {keys} WHERE target = %s AND key = ANY (%s)", [str(self._table), list(keys)])
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
@@ -581,25 +641,21 @@ class PostgresSink:
         Deferred constraints are checked first. If one fails, the transaction is doomed, and in the
         following ones each write checks them at once, so that the rows can be told apart.
         """
+        session = self._session
         try:
             with self._connection.pipeline():
                 self._run("SET CONSTRAINTS ALL IMMEDIATE")
-                if self._receipt and (rejected or rows is not None):
+                if session.receipt and (rejected or rows is not None):
                     positions = Jsonb([list(position) for position in rejected])
-                    self._run(CORRECTION, [positions, rows, *self._receipt])
+                    self._run(CORRECTION, [positions, rows, *session.receipt])
                 self._run("COMMIT")
         except BaseException as error:
-            self.doomed, self._immediate = True, self.classify(error) == "reject"
+            session.doomed, session.immediate = True, self.classify(error) == "reject"
             raise
-        self._destination = ()
 
     def rollback(self) -> None:
         """Drop the transaction. Raises nothing."""
-        link = self._link
-        if link is not None and link.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-            with suppress(psycopg.Error):
-                link.execute("ROLLBACK")
-        self._destination, self.doomed, self._owner = (), False, None
+        self._session.rollback()
 
     # ---- errors
 
@@ -623,9 +679,7 @@ class PostgresSink:
 
     @property
     def _connection(self) -> psycopg.Connection[Any]:
-        if self._link is None:
-            raise RuntimeError("open the sink first")
-        return self._link
+        return self._session.connection
 
     @property
     def _table(self) -> Table:
@@ -633,6 +687,13 @@ class PostgresSink:
         if not table.oid:
             raise LookupError(f"table {table} does not exist")
         return table
+
+    @property
+    def _destination(self) -> tuple[str, str]:
+        """Return where the rows go: schema and table."""
+        load, _ = self._session.receipt or ("", "")
+        name = self._table.staging(load) if self._mode == "replace" else self._table.name
+        return self._table.schema, name
 
     def _locate(self) -> Table:
         """Look the target up, search_path included, with its columns."""
@@ -656,7 +717,7 @@ class PostgresSink:
 
         Raises RuntimeError outside a transaction, LookupError if one does not exist or the key is missing.
         """
-        if not self._destination:
+        if self._session.idle:
             raise RuntimeError("begin a transaction before writing")
         known = {column.name: column for column in self._table.columns}
         if unknown := [name for name in names if name not in known]:
@@ -804,7 +865,7 @@ class PostgresSink:
             try:
                 self._put(names, rows, feed or text, "(FORMAT binary)" if feed else "")
             except BaseException as error:
-                self._undo()
+                self._session.undo_write()
                 if feed and _is_unreadable(error):
                     self._as_text.add(names)
                 elif self._merges and not self._collided and isinstance(error, COLLISION):
@@ -820,21 +881,12 @@ class PostgresSink:
             else:
                 return []
 
-    def _undo(self) -> None:
-        try:
-            self._run("ROLLBACK TO SAVEPOINT adaptive")
-            self._dirty = False
-        except psycopg.Error:
-            self.doomed = True
-
     def _put(self, names: tuple[str, ...], rows: int, feed: Feed, form: LiteralString) -> None:
         """Copy the rows into the target; once a key was there already, into a staging table, and merge.
 
         The first costs what an append costs, the second 2 (new keys) to 3 times that (all there already).
         """
-        if self._dirty:
-            self._run("RELEASE SAVEPOINT adaptive; SAVEPOINT adaptive")
-        self._dirty = True
+        self._session.begin_write()
         if not self._collided:
             self._copy(self._destination, names, feed, form)
             return
@@ -842,13 +894,14 @@ class PostgresSink:
         self.duplicates = rows - merged if self._mode == "ignore" else 0
 
     def _stage_rows(self, names: tuple[str, ...], feed: Feed, form: LiteralString) -> sql.Identifier:
-        staging = "pg_temp", f"_adaptive_merge_{_digest(repr(names))}"
-        self._run(MERGE_STAGING, staging=sql.Identifier(*staging), columns=_list(names))
-        if self._staged:
-            self._run("TRUNCATE {staging}", staging=sql.Identifier(*staging))
-        self._staged = True
-        self._copy(staging, names, feed, form)
-        return sql.Identifier(*staging)
+        name = f"_adaptive_merge_{_digest(f'{self._table} {names}')}"
+        staging = sql.Identifier("pg_temp", name)
+        self._run(MERGE_STAGING, staging=staging, columns=_list(names))
+        if name in self._session.staged:
+            self._run("TRUNCATE {staging}", staging=staging)
+        self._session.staged.add(name)
+        self._copy(("pg_temp", name), names, feed, form)
+        return staging
 
     def _sift(
         self, names: tuple[str, ...], feed: Feed, form: LiteralString, error: errors.UniqueViolation
@@ -862,7 +915,7 @@ class PostgresSink:
         if not key or not set(key) <= set(names):
             return None
         try:
-            self._dirty = True
+            self._session.dirty = True
             judged = self._run(
                 SIFT, staging=self._stage_rows(names, feed, form), columns=_list(names), key=_list(key),
                 destination=sql.Identifier(*self._destination),
@@ -872,7 +925,7 @@ class PostgresSink:
             reason = str(error.diag.message_primary)
             return [(row, str(error.sqlstate), reason) for (row,) in judged]
         except psycopg.Error:
-            self._undo()
+            self._session.undo_write()
             self._copied = self._destination[-1]  # the first error is raised, and `hint` reads it
             return None
 

@@ -98,7 +98,7 @@ def store(sink: PostgresSink, rows: Any) -> None:
 
 def test_it_is_a_sink() -> None:
     sink: Sink = PostgresSink("postgresql://h/d", table="t")  # the type checker's claim
-    offered = {"append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "keys"}
+    offered = {"append", "ignore", "upsert", "replace", "arrow", "transactional", "create", "keys", "tables"}
     assert offered == sink.capabilities
 
 
@@ -899,6 +899,113 @@ def test_replace_is_refused_where_it_would_delete_rows_of_other_tables(
 def test_replace_needs_a_load(make: Make) -> None:
     with pytest.raises(ValueError, match="prepare"):
         make(mode="replace").begin()
+
+
+# ---- several tables in one commit
+
+
+@pytest.fixture
+def parent(make: Make, database: Database) -> PostgresSink:
+    database.run("CREATE TABLE fills (id int PRIMARY KEY, order_id int NOT NULL REFERENCES orders, qty int)")
+    sink = make()
+    sink.prepare(load())
+    return sink
+
+
+def test_rows_of_several_tables_and_the_receipt_are_committed_together(
+    parent: PostgresSink, database: Database
+) -> None:
+    fills, notes = parent.beside("fills"), parent.beside("notes", key=["n"])
+    with pytest.raises(LookupError, match="notes"):
+        notes.prepare(load())
+    assert fills.prepare(load()) == fills.columns()
+    notes.prepare(load(), pa.schema({"n": pa.int64(), "text": pa.string()}))
+    for end in ("rollback", "commit"):
+        assert parent.begin(receipt())
+        parent.write([{"id": 1}])
+        fills.write_arrow(pa.table({"id": pa.array([7], pa.int32()), "order_id": pa.array([1], pa.int32())}))
+        notes.write([{"n": 1, "text": "x"}])
+        getattr(parent, end)()
+        found = database.rows(
+            "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM fills), count(*) FROM notes"
+        )
+        assert found == [(1, 1, 1) if end == "commit" else (0, 0, 0)]
+    assert len(parent.receipts("L")) == 1
+    assert (fills.receipts("L"), fills.loads()) == ([], [])
+
+
+def test_a_bad_row_of_a_child_leaves_what_the_parent_wrote(parent: PostgresSink, database: Database) -> None:
+    fills = parent.beside("fills")
+    parent.begin(receipt())
+    parent.write([{"id": 1}])
+    with pytest.raises(psycopg.errors.NotNullViolation) as refused:
+        fills.write([{"id": 1, "order_id": 1}, {"id": 2, "order_id": None}])
+    assert (fills.classify(refused.value), fills.hint(refused.value)) == ("reject", 1)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        fills.write([{"id": 2, "order_id": 99}])
+    assert [index for index, _, _ in fills.write([{"id": 1, "order_id": 1}, {"id": 1, "order_id": 1}])] == [1]
+    assert (parent.doomed, fills.doomed) == (False, False)
+    parent.write([{"id": 2}])
+    fills.write([{"id": 2, "order_id": 2}])
+    parent.commit()
+    assert database.rows("SELECT id FROM orders ORDER BY id") == [(1,), (2,)]
+    assert database.rows("SELECT id, order_id FROM fills ORDER BY id") == [(1, 1), (2, 2)]
+
+
+def test_children_merge_each_by_its_own_key_and_mode(parent: PostgresSink, database: Database) -> None:
+    database.run("CREATE TABLE other (id bigint PRIMARY KEY, qty numeric); INSERT INTO orders VALUES (1);"
+                 "INSERT INTO fills VALUES (1, 1, 1); INSERT INTO other VALUES (1, 1)")  # fmt: skip
+    upsert, ignore = parent.beside("fills", mode="upsert"), parent.beside("other", mode="ignore")
+    for number in (2, 3):
+        parent.begin()
+        upsert.write([{"id": 1, "order_id": 1, "qty": number}, {"id": number, "order_id": 1, "qty": number}])
+        ignore.write([{"id": 1, "qty": number}, {"id": 2**40 + number, "qty": "0.5"}])
+        assert (upsert.duplicates, ignore.duplicates) == (0, 1)
+        parent.commit()
+    assert database.rows("SELECT id, qty FROM fills ORDER BY id") == [(1, 3), (2, 2), (3, 3)]
+    assert database.rows("SELECT count(*), sum(qty) FROM other") == [(3, Decimal(2))]
+
+
+def test_children_follow_their_parent_to_a_new_connection(parent: PostgresSink, database: Database) -> None:
+    fills = parent.beside("fills", mode="upsert")
+    rows = [{"id": 1, "order_id": 1}]
+    for attempt in ("lost", "kept"):
+        assert parent.begin(receipt())
+        parent.write([{"id": 1}])
+        fills.write(rows)
+        fills.write(rows)  # by way of a temporary table, which goes with the connection
+        if attempt == "lost":
+            database.run("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                         "WHERE datname = current_database() AND state = 'idle in transaction'")  # fmt: skip
+            with pytest.raises(psycopg.Error) as lost:
+                fills.write(rows)
+            assert (fills.classify(lost.value), parent.doomed) == ("in_doubt", True)
+            parent.close()
+            parent.open()
+    parent.commit()
+    assert database.rows("SELECT id, order_id FROM fills") == [(1, 1)]
+
+
+def test_a_deferred_constraint_of_a_child_is_checked_by_its_writes_the_next_time(
+    parent: PostgresSink, database: Database
+) -> None:
+    database.run("CREATE TABLE late (order_id int REFERENCES orders DEFERRABLE INITIALLY DEFERRED)")
+    late = parent.beside("late")
+    parent.begin(receipt())
+    late.write([{"order_id": 5}])
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        parent.commit()
+    parent.rollback()
+    parent.begin(receipt())
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        late.write([{"order_id": 5}])
+    assert not parent.doomed
+    parent.commit()
+
+
+def test_a_child_cannot_replace(parent: PostgresSink) -> None:
+    with pytest.raises(ValueError, match="ledger"):
+        parent.beside("fills", mode="replace")
 
 
 # ---- alone
