@@ -114,6 +114,8 @@ class Connection:
                 session.run(message[start:].decode("utf-16-le"))
             elif kind == wire.RPC:
                 procedures.answer(message, start)
+            elif kind == wire.BULK:
+                session.load(message)
             elif kind == wire.TRANSACTION:
                 _transaction(session, message, start)
             else:

@@ -44,8 +44,13 @@ MESSAGES: dict[int, tuple[str, int]] = {
            "Roll back the entire transaction.", 16),
     3998: ("Uncommittable transaction is detected at the end of the batch. "
            "The transaction is rolled back.", 16),
+    4804: ("While reading current row from host, a premature end-of-message was encountered--an incoming "
+           "data stream was interrupted when the server expected to see more data.", 16),
+    4816: ("Invalid column type from bcp client for colid {column}.", 16),
     4060: ('Cannot open database "{name}" requested by the login. The login failed.', 11),
     6401: ("Cannot roll back {name}. No transaction or savepoint of that name was found.", 16),
+    7339: ("OLE DB provider 'STREAM' for linked server '(null)' returned invalid data for column "
+           "'[!BulkInsert].{column}'.", 16),
     8114: ("Error converting data type {source} to {type}.", 16),
     8115: ("Arithmetic overflow error converting {source} to data type {type}.", 16),
     8152: ("String or binary data would be truncated.", 16),

@@ -25,7 +25,7 @@ def query(session: Session, statement: Statement) -> None:
     if "DM_EXEC_SESSIONS" in statement.words:
         _enter_sessions(session)
     plan = session.plan(statement.text)
-    _check_rights(session, plan)
+    check_rights(session, plan)
     if plan.reads:
         session.transaction.start()
     if plan.locks and session.transaction.depth:
@@ -59,7 +59,7 @@ def write(session: Session, statement: Statement) -> None:
     values = session.bound(plan)
     if plan.rows:
         values = _fitting(session, plan, [session.variables[name][0] for name in plan.names])(values)
-    _check_rights(session, plan)
+    check_rights(session, plan)
 
     def change() -> int:
         try:
@@ -118,7 +118,7 @@ def _write_from(
         plan = session.plan(text)
         chosen = _chooser(plan, [name for name, _ in declared])
         fit = _fitting(session, plan, chosen([kind for _, kind in declared]))
-        _check_rights(session, plan)
+        check_rights(session, plan)
         if plan.verb == "SELECT":
             raise unknown(f"an array of parameters for {text}")
         session.server.rows += session.transaction.change(change, keep=True)
@@ -156,7 +156,7 @@ def _fitting(session: Session, plan: Plan, kinds: Sequence[Type]) -> Callable[[R
     return fit
 
 
-def _check_rights(session: Session, plan: Plan) -> None:
+def check_rights(session: Session, plan: Plan) -> None:
     """Raise SqlError 229 for a right that the test denied."""
     wanted = [("SELECT", path) for path in plan.reads]
     if plan.table:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from labs.tds import rows, statements
+from labs.tds import bulk, rows, statements
 from labs.tds.batch import If, Node, Statement, Try, parse
 from labs.tds.catalogue import Catalogue
 from labs.tds.errors import COMPILE, ROLL_BACK, SqlError, unknown
@@ -51,6 +51,7 @@ class Session:
         self.variables: dict[str, tuple[Type, Any]] = {}
         self.count = 0  # @@ROWCOUNT
         self._tries = 0
+        self.announced: bulk.Load | None = None  # by INSERT BULK
         self._plans: dict[Any, Plan] = {}
         self._defaults()
         register(self.db, self)
@@ -151,7 +152,10 @@ class Session:
         """Run a batch."""
         self.variables, self._tries, self.caught = dict(variables or {}), 0, None
         with suppress(BatchEndError):
-            self.nodes(self.parsed(text))
+            if path := bulk.asked(text):
+                self._do(text, lambda: bulk.describe(self, path))
+            else:
+                self.nodes(self.parsed(text))
         if self.transaction.doomed:
             self.transaction.rollback()
             self.tell(SqlError(3998))
@@ -168,6 +172,11 @@ class Session:
             if isinstance(outcome, SqlError) and self._rolls_back(outcome):
                 self.transaction.rollback()
             yield outcome
+
+    def load(self, message: bytes) -> None:
+        """Write the rows of a bulk load."""
+        with suppress(BatchEndError):
+            self._do("BULK LOAD", lambda: bulk.load(self, message))
 
     def describe(self, text: str, variables: Mapping[str, Type]) -> None:
         """Tell the columns of a SELECT."""
@@ -206,15 +215,17 @@ class Session:
             self._tries -= 1
 
     def _statement(self, statement: Statement) -> None:
-        verb = VERBS.get(statement.words[0])
+        verb = VERBS.get(" ".join(statement.words[:2])) or VERBS.get(statement.words[0], _unknown)
+        self._do(statement.text, lambda: verb(self, statement), ends=statement.words[0] == "THROW")
+
+    def _do(self, text: str, act: Callable[[], None], *, ends: bool = False) -> None:
+        """Do what `text` says, or fail as it was asked to fail."""
         try:
-            self.server.about_to(statement.text)
-            if verb is None:
-                raise unknown(statement.text)
-            verb(self, statement)
-            self.server.did(statement.text)
+            self.server.about_to(text)
+            act()
+            self.server.did(text)
         except SqlError as error:
-            self._fail(error, ends=statement.words[0] == "THROW")
+            self._fail(error, ends=ends)
 
     def _fail(self, error: SqlError, *, ends: bool) -> None:
         rolls_back = self._rolls_back(error) and error.severity > 10
@@ -243,7 +254,11 @@ class Session:
         return sql_error(raised or error, plan, text, self.database, self.db, bound, row)
 
 
+def _unknown(_: Session, statement: Statement) -> None:
+    raise unknown(statement.text)
+
+
 VERBS: dict[str, Verb] = {
-    "SELECT": rows.query, "WITH": rows.query, "INSERT": rows.write, "UPDATE": rows.write,
-    "DELETE": rows.write, "TRUNCATE": rows.write, **statements.VERBS,
+    "SELECT": rows.query, "WITH": rows.query, "INSERT": rows.write, "INSERT BULK": bulk.announce,
+    "UPDATE": rows.write, "DELETE": rows.write, "TRUNCATE": rows.write, **statements.VERBS,
 }  # fmt: skip

@@ -25,6 +25,7 @@ class Transaction:
         self.doomed = False
         self.implicit = False  # SET IMPLICIT_TRANSACTIONS
         self.timeout: float | None = None  # seconds; SET LOCK_TIMEOUT
+        self._unchecked = False
         self.told: Callable[[str], None] = lambda _: None
 
     def start(self) -> None:
@@ -86,6 +87,12 @@ class Transaction:
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
 
+    def leave_unchecked(self) -> None:
+        """Leave checks and foreign keys aside until the transaction ends, as a bulk load does."""
+        self._db.execute("PRAGMA ignore_check_constraints = ON")
+        self._db.execute("PRAGMA foreign_keys = OFF")  # SQLite does not listen within a transaction
+        self._unchecked = True
+
     def change(self, write: Callable[[], int], *, keep: bool = False) -> int:
         """Write all or nothing (with `keep` what succeeded), here or in a transaction of its own."""
         self.start()
@@ -105,6 +112,10 @@ class Transaction:
     def _end(self, word: str) -> None:
         if self._db.in_transaction:
             self._db.execute(word)
+        if self._unchecked:
+            self._db.execute("PRAGMA ignore_check_constraints = OFF")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._unchecked = False
         self._locks.release_all(self)
 
     # --- application locks ---

@@ -21,6 +21,7 @@ SCALED = {"time": 41, "datetime2": 42, "datetimeoffset": 43}
 NULLABLE = {0x26: ("tinyint", "smallint", "int", "bigint"), 0x6D: ("real", "float"), 0x68: ("bit",),
             0x6F: ("smalldatetime", "datetime"), 0x6E: ("smallmoney", "money"),
             0x24: ("uniqueidentifier",)}  # fmt: skip
+BIT = 0x32  # that is never NULL
 MONEY = {"money", "smallmoney"}
 INTEGERS = {"bit", "tinyint", "smallint", "int", "bigint"}
 TEXTS = {"varchar", "char", "nvarchar", "nchar", "ntext", "text"}
@@ -87,11 +88,13 @@ def type_of(value: Any) -> Type:
 # --- descriptions on the wire ---
 
 
-def type_info(kind: Type) -> bytes:
-    """Return TYPE_INFO."""
+def type_info(kind: Type, *, nullable: bool = True) -> bytes:
+    """Return TYPE_INFO; where NULL cannot be, many types have a code without a length."""
     name = kind.name
     if name == "date":
         return b"\x28"
+    if name in FIXED and not nullable and name != "uniqueidentifier":
+        return bytes([BIT if name == "bit" else FIXED[name][0]])
     if name in FIXED:
         return bytes([next(code for code, names in NULLABLE.items() if name in names), FIXED[name][1]])
     if name == "decimal":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from labs.tds.encoding import encoder
@@ -15,7 +16,8 @@ BATCH, RPC, ATTENTION, BULK, TRANSACTION, LOGIN, PRELOGIN = 0x01, 0x03, 0x06, 0x
 RESET = 0x08 | 0x10  # status bits of a packet: reset the connection first
 DONE, DONE_PROC, DONE_IN_PROC = 0xFD, 0xFE, 0xFF
 MORE, ERROR, COUNT, ATTENTION_DONE, RPC_IN_BATCH = 0x01, 0x02, 0x10, 0x20, 0x80
-COMMANDS = {"SELECT": 0xC1, "INSERT": 0xC3, "DELETE": 0xC4, "UPDATE": 0xC5}
+COMMANDS = {"SELECT": 0xC1, "INSERT": 0xC3, "DELETE": 0xC4, "UPDATE": 0xC5, "BULK": 0xF0}
+NULLABLE = 0x09  # flags of a column that takes NULL and can be written
 SERVER = "stand-in"
 
 
@@ -28,10 +30,13 @@ class Packets:
 
     def receive(self) -> tuple[int, int, bytes]:
         """Return kind, status of the first packet and content of the next message. Raises EOFError."""
-        pieces, first = [], None
+        pieces: list[bytes] = []
+        first = None
         while True:
             header = self._read(8)
             kind, status, size = struct.unpack_from(">BBH", header)
+            if kind == ATTENTION:  # which takes back the message that it comes in the middle of
+                pieces.clear()
             first = status if first is None else first
             pieces.append(self._read(size - 8))
             if status & 1:
@@ -101,10 +106,13 @@ class Reply:
         ]
         return len(self._parts) - count
 
-    def columns(self, names: Sequence[str], kinds: Sequence[Type]) -> None:
-        """Add COLMETADATA; every column is nullable."""
+    def columns(
+        self, names: Sequence[str], kinds: Sequence[Type], flags: Iterable[int] = repeat(NULLABLE)
+    ) -> None:
+        """Add COLMETADATA."""
         described = [
-            struct.pack("<IH", 0, 9) + type_info(k) + _b(n) for n, k in zip(names, kinds, strict=True)
+            struct.pack("<IH", 0, flag) + type_info(kind, nullable=bool(flag & 1)) + _b(name)
+            for name, kind, flag in zip(names, kinds, flags, strict=False)
         ]
         self.add(struct.pack("<BH", 0x81, len(names)) + b"".join(described))
 
