@@ -54,6 +54,7 @@ Rejection: TypeAlias = tuple[int, str, str]
 Rejections: TypeAlias = list[Rejection]
 Refused: TypeAlias = dict[int, tuple[str, str]]  # rows by their index, with code and reason
 Cells: TypeAlias = tuple[Sequence[Any], int]  # a column to bind; the longest text or bytes in it, or 0
+Steps: TypeAlias = list[Callable[[], bool]]  # each says whether it came out as before
 Part: TypeAlias = tuple[Sequence[str], Sequence[Any], Sequence[int]]  # names, columns, where the rows stood
 
 # The rights that each mode needs on the table.
@@ -81,7 +82,7 @@ BUFFERED = {-9: 2, -10: 2, -3: 1, -4: 1}  # by SQL type, for each unit of its si
 # Sent once after connecting. XACT_ABORT OFF: most errors of a statement then leave the transaction usable.
 # A lock is waited for longer than the server's keepalives (30 s, then 10 probes 1 s apart) take to end a
 # half-open attempt that holds it.
-SESSION = """
+SETTINGS = """
     SET NOCOUNT ON; SET XACT_ABORT OFF; SET LOCK_TIMEOUT 60000; SET DATEFORMAT ymd; SET ANSI_NULLS ON;
     SET ANSI_PADDING ON; SET ANSI_WARNINGS ON; SET ARITHABORT ON; SET CONCAT_NULL_YIELDS_NULL ON;
     SET QUOTED_IDENTIFIER ON; SET NUMERIC_ROUNDABORT OFF; SET TRANSACTION ISOLATION LEVEL READ COMMITTED"""
@@ -430,56 +431,25 @@ class Staged(NamedTuple):
         }  # fmt: skip
 
 
-class SqlserverSink:
-    """Write one table of SQL Server. One instance per thread.
+class Session:
+    """A connection and the transaction on it, in which the sinks of several tables may write."""
 
-    `url` is `mssql://user:password@host:1433/database?driver=…`; further parameters are keywords of the
-    ODBC driver. `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without
-    a table there is only `loads`, of every table of the database, and `doctor`. `key` names the columns
-    that decide what `ignore` and `upsert` take for the same row (default: the primary key). The ledger's
-    tables are `<ledger>_loads`, `_splits`, `_ledger` and, for idempotency keys, `_keys`, beside the target
-    unless a schema is named; with None there are none, and no mode `replace`.
-
-    A server has no time limit for a transaction whose client is alive and does nothing: another run waits
-    60 s for its locks at a time, and gives up in the end.
-
-    Raises ValueError if an argument cannot be right.
-    """
-
-    capabilities: frozenset[Any] = frozenset(
-        [*MODES, "transactional", "create", "keys", *(["arrow"] if pa else [])]
-    )
-    max_rows: int | None = None
-    max_bytes: int | None = None
-    max_writers: int | None = None
-
-    def __init__(
-        self, url: str, *, table: str | None = None, mode: str = "append", key: str | Sequence[str] = (),
-        ledger: str | None = "_adaptive",
-    ) -> None:  # fmt: skip
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
-        if mode == "replace" and ledger is None:
-            raise ValueError("mode replace needs a ledger")
+    def __init__(self, url: str) -> None:
         self._server, self._keywords = _parse_url(url)
-        self._table_path, self._mode = _parse_table(table), mode
-        self._ledger = _parse_table(ledger)
-        self._tables: tuple[str, ...] = LEDGER_TABLES if ledger else ()  # of the ledger, that this load needs
-        self._key = (key,) if isinstance(key, str) else tuple(key)
-        self._merges = mode in ("ignore", "upsert")
         self._link: pyodbc.Connection | None = None
-        self._rows: Any = (
+        self.rows: Any = (
             None  # the cursor that sends rows: its prepared INSERT lives as long as its text stays
         )
-        self._known: Table | None = None
-        self._receipt: Mapping[str, Any] | None = None
-        self._destination = ""  # where the rows go; empty outside a transaction
-        self._kept: list[Callable[[], object]] = []  # what the open transaction did, to do it again
         self._identity = ""  # the table that IDENTITY_INSERT is on for
+        self.steps: Steps = []  # what the open transaction did, to do it again
         self.doomed = False
-        self.duplicates = 0
 
-    # ---- connection
+    @property
+    def connection(self) -> pyodbc.Connection:
+        """Return the driver's connection. Raises RuntimeError if there is none."""
+        if self._link is None:
+            raise RuntimeError("open the sink first")
+        return self._link
 
     def open(self) -> None:
         """Connect. Raises ConnectError, DriverMissingError."""
@@ -504,18 +474,152 @@ class SqlserverSink:
             raise ConnectError(found.sqlstate, found.number, str(found)) from None
         if not MICROSOFT.fullmatch(name := link.getinfo(_pyodbc().SQL_DRIVER_NAME)):
             raise DriverMissingError(f"the driver is {name}, not Microsoft's: it would lose data")
-        self._run(SESSION)
+        self.run(SETTINGS)
         link.rollback()
-        self._rows = link.cursor()
-        self._rows.fast_executemany = True
+        self.rows = link.cursor()
+        self.rows.fast_executemany = True
 
     def close(self) -> None:
-        """Disconnect, rolling back what is open. Repeating it is fine; raises nothing."""
+        """Roll back and disconnect. Raises nothing."""
         self.rollback()
         if self._link is not None:
             with suppress(_pyodbc().Error):
                 self._link.close()
-        self._link, self._rows, self._identity = None, None, ""
+        self._link, self.rows, self._identity = None, None, ""
+
+    def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Execute statements to their end, since errors may come late; return the rows of the last result.
+
+        What triggers select comes first.
+        """
+        found: list[tuple[Any, ...]] = []
+        with _errors():
+            cursor = self.connection.cursor().execute(statement, *values)
+            while True:
+                if cursor.description:
+                    found = list(map(tuple, cursor.fetchall()))
+                if not cursor.nextset():
+                    return found
+
+    def fill_identity(self, table: str) -> None:
+        """Have us fill the identity column of a table ("": of none); a session can do that for one only."""
+        if self._identity not in ("", table):
+            self.run(IDENTITY_INSERT.format(destination=self._identity, word="OFF"))
+        if table not in ("", self._identity):
+            self.run(IDENTITY_INSERT.format(destination=table, word="ON"))
+        self._identity = table
+
+    def commit(self) -> None:
+        """Make the transaction durable. Raises ServerError."""
+        with _errors():
+            self.connection.commit()
+        self._end()
+
+    def rollback(self) -> None:
+        """Drop the transaction. Raises nothing."""
+        if self._link is not None:
+            with suppress(_pyodbc().Error):
+                self._link.rollback()
+        self._end()
+
+    def _end(self) -> None:
+        self.steps, self.doomed = [], False
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what fails; where the server does not let us, the transaction is doomed."""
+        self.run(SAVE)
+        try:
+            yield
+        except BaseException:
+            self.doomed = True
+            with suppress(ServerError):
+                if self.run(USABLE) == [(1,)]:
+                    self.run(UNDO)
+                    self.doomed = False
+            raise
+
+    def require_transaction(self) -> None:
+        """Raise RuntimeError unless a transaction was begun."""
+        _require(bool(self.steps), RuntimeError("begin a transaction before writing"))
+
+    def again(self, steps: Steps) -> None:
+        """Roll back, and take the steps in a new transaction. Raises ServerError if one ends otherwise."""
+        self.rollback()
+        try:
+            same = all(step() for step in steps)
+        except ServerError as error:
+            if _verdict(error) != "reject":
+                raise
+            same = False
+        _require(same, ServerError("40001", 0, "the transaction cannot be repeated: others wrote meanwhile"))
+        self.steps = steps
+
+
+class SqlserverSink:
+    """Write one table of SQL Server. One instance per thread.
+
+    `url` is `mssql://user:password@host:1433/database?driver=…`; further parameters are keywords of the
+    ODBC driver. `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without
+    a table there is only `loads`, of every table of the database, and `doctor`. `key` names the columns
+    that decide what `ignore` and `upsert` take for the same row (default: the primary key). The ledger's
+    tables are `<ledger>_loads`, `_splits`, `_ledger` and, for idempotency keys, `_keys`, beside the target
+    unless a schema is named; with None there are none, and no mode `replace`.
+
+    A server has no time limit for a transaction whose client is alive and does nothing: another run waits
+    60 s for its locks at a time, and gives up in the end.
+
+    Raises ValueError if an argument cannot be right.
+    """
+
+    capabilities: frozenset[Any] = frozenset(
+        [*MODES, "transactional", "create", "keys", "tables", *(["arrow"] if pa else [])]
+    )
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    max_writers: int | None = None
+
+    def __init__(
+        self, url: str, *, table: str | None = None, mode: str = "append", key: str | Sequence[str] = (),
+        ledger: str | None = "_adaptive",
+    ) -> None:  # fmt: skip
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}; known are {', '.join(MODES)}")
+        if mode == "replace" and ledger is None:
+            raise ValueError("mode replace needs a ledger")
+        self._url, self._table_path, self._mode = url, _parse_table(table), mode
+        self._session = Session(url)
+        self._ledger = _parse_table(ledger)
+        self._tables: tuple[str, ...] = LEDGER_TABLES if ledger else ()  # of the ledger, that this load needs
+        self._key = (key,) if isinstance(key, str) else tuple(key)
+        self._merges = mode in ("ignore", "upsert")
+        self._known: Table | None = None
+        self._receipt: Mapping[str, Any] | None = None
+        self.duplicates = 0
+
+    def beside(self, table: str, *, mode: str = "append", key: str | Sequence[str] = ()) -> SqlserverSink:
+        """Return a sink for another table that writes within this one's transactions, without a ledger.
+
+        Raises ValueError if an argument cannot be right, mode `replace` included.
+        """
+        sink = SqlserverSink(self._url, table=table, mode=mode, key=key, ledger=None)
+        sink._session = self._session
+        return sink
+
+    @property
+    def doomed(self) -> bool:
+        """Return whether the transaction can only be rolled back."""
+        return self._session.doomed
+
+    # ---- connection
+
+    def open(self) -> None:
+        """Connect. Raises ConnectError, DriverMissingError."""
+        self._session.open()
+
+    def close(self) -> None:
+        """Disconnect, rolling back what is open. Repeating it is fine; raises nothing."""
+        self._session.close()
 
     def __enter__(self) -> Self:
         self.open()
@@ -617,15 +721,15 @@ class SqlserverSink:
     def _swap(self, staging: str) -> None:
         """Put the staged rows in the place of the target's; identity values stay as they are."""
         self._run(EMPTY)
-        self._switch_identity(self._table.columns, str(self._table))
+        self._fill_identity(self._table.columns, str(self._table))
         self._run(MOVE, staging=staging, columns=_list(column.name for column in self._table.columns))
-        self._switch_identity((), "")
+        self._session.fill_identity("")
         self._run("DROP TABLE {staging}", staging=staging)
 
     def doctor(self) -> list[str]:
         """Return what is found out about server, table and rights, in words; changes nothing."""
         [(version, edition, database, user, _)] = self._run(SERVER)
-        driver = self._connection.getinfo(_pyodbc().SQL_DRIVER_VER)
+        driver = self._session.connection.getinfo(_pyodbc().SQL_DRIVER_VER)
         found = [f"SQL Server {version}, {edition}, database {database}, user {user}, ODBC driver {driver}"]
         if self._table_path:
             table = self._locate()
@@ -643,27 +747,26 @@ class SqlserverSink:
 
         Raises OwnershipLostError if another run has the splits now, ValueError for replace without a load.
         """
-        table = self._table
         if self._mode == "replace" and receipt is None:
             raise ValueError("mode replace needs a load: prepare it, begin with receipts, finish it")
         if receipt and not self._ledger:
             raise ValueError("a receipt needs a ledger")
-        name = table.staging(receipt["load"]) if self._mode == "replace" and receipt else table.name
-        self._kept, self.doomed = [], False
         try:
-            if receipt is None:
-                self._run(START)
-            elif not self._enter(receipt):
-                self.rollback()
-                return False
+            entered = self._enter(receipt)
         except BaseException:
             self.rollback()
             raise
-        self._receipt, self._destination = receipt, _path(table.schema, name)
-        return True
+        if entered:
+            self._receipt, self._session.steps = receipt, [partial(self._enter, receipt)]
+        else:
+            self.rollback()
+        return entered
 
-    def _enter(self, receipt: Mapping[str, Any]) -> bool:
-        """Insert the receipt; False if it is there already."""
+    def _enter(self, receipt: Mapping[str, Any] | None) -> bool:
+        """Open a transaction and insert the receipt; False if it is there already."""
+        if receipt is None:
+            self._run(START)
+            return True
         segments = [list(segment) for segment in receipt["segments"]]
         splits = sorted({split for split, _, _ in segments})
         load, batch, owner = receipt["load"], receipt["batch"], receipt["owner"]
@@ -687,8 +790,7 @@ class SqlserverSink:
         others could be written, and those that end the transaction; else all or nothing. Raises
         ServerError, or LookupError if the key is missing.
         """
-        self.duplicates = 0
-        _require(bool(self._destination), RuntimeError("begin a transaction before writing"))
+        self._session.require_transaction()
         try:
             refused = self._guarded(rows)
         except Exception as error:
@@ -696,7 +798,7 @@ class SqlserverSink:
                 raise
             refused = self._narrow(rows)
         written = _left(rows, {index for index, _, _ in refused}) if refused else rows
-        self._kept.append(partial(self._guarded, written))
+        self._session.steps.append(lambda: not self._guarded(written))
         return refused
 
     def write_arrow(self, rows: pa.Table) -> Rejections:
@@ -705,14 +807,16 @@ class SqlserverSink:
 
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Enter idempotency keys of the table; return those that were not there. Waits for other claims."""
+        self._session.require_transaction()
         fresh = self._enter_keys(keys)
-        self._kept.append(partial(self._claim_again, keys, fresh))
+        self._session.steps.append(lambda: self._enter_keys(keys) == fresh)
         return fresh
 
     def release(self, keys: Sequence[str]) -> None:
         """Take back keys that this transaction has claimed."""
+        self._session.require_transaction()
         self._drop_keys(keys)
-        self._kept.append(partial(self._drop_keys, keys))
+        self._session.steps.append(lambda: self._drop_keys(keys))
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable; `rejected` and `rows` correct the receipt.
@@ -726,19 +830,11 @@ class SqlserverSink:
             positions = json.dumps([list(position) for position in rejected])
             count = receipt["rows"] if rows is None else rows
             self._run(CORRECTION, positions, count, receipt["load"], receipt["batch"])
-        with _errors():
-            self._connection.commit()
-        self._end()
+        self._session.commit()
 
     def rollback(self) -> None:
         """Drop the transaction. Raises nothing."""
-        if self._link is not None:
-            with suppress(_pyodbc().Error):
-                self._link.rollback()
-        self._end()
-
-    def _end(self) -> None:
-        self._destination, self._receipt, self._kept, self.doomed = "", None, [], False
+        self._session.rollback()
 
     # ---- errors
 
@@ -752,18 +848,9 @@ class SqlserverSink:
             return "taken_over"
         if not isinstance(error, ServerError):
             return "reject" if isinstance(error, UnicodeError | OverflowError) else "fatal"
-        known = [STATES[state] for n in (3, 2) if (state := error.sqlstate[:n]) in STATES]
-        by_number: Verdict = "reject" if error.number >= USER_ERROR else (known or ["fatal"])[0]
-        verdict = VERDICTS.get(error.number, by_number)
-        return "retry" if isinstance(error, ConnectError) and verdict == "in_doubt" else verdict
+        return _verdict(error)
 
     # ---- catalogue
-
-    @property
-    def _connection(self) -> pyodbc.Connection:
-        if self._link is None:
-            raise RuntimeError("open the sink first")
-        return self._link
 
     @property
     def _table(self) -> Table:
@@ -771,6 +858,13 @@ class SqlserverSink:
         if not table.oid:
             raise LookupError(f"table {table} does not exist")
         return table
+
+    @property
+    def _destination(self) -> str:
+        """Return the table that the rows go into."""
+        table, receipt = self._table, self._receipt
+        name = table.staging(receipt["load"]) if self._mode == "replace" and receipt else table.name
+        return _path(table.schema, name)
 
     def _locate(self) -> Table:
         """Look the target up, with its columns."""
@@ -815,23 +909,13 @@ class SqlserverSink:
         return [known[name] for name in names]
 
     def _run(self, statement: str, *values: object, **names: str) -> list[tuple[Any, ...]]:
-        """Execute statements to their end, since errors may come late; return the rows of the last result.
-
-        {target} and the ledger's words stand for the quoted identifiers. What triggers select comes first.
-        """
+        """Run statements; {target} and the ledger's words stand for the quoted identifiers."""
         if "{target}" in statement:
             names["target"] = str(self._known or self._locate())
         for word in LEDGER:
             if f"{{{word}}}" in statement and word not in names:
                 names[word] = self._ledger_table(word)
-        found: list[tuple[Any, ...]] = []
-        with _errors():
-            cursor = self._connection.cursor().execute(statement.format(**names), *values)
-            while True:
-                if cursor.description:
-                    found = list(map(tuple, cursor.fetchall()))
-                if not cursor.nextset():
-                    return found
+        return self._session.run(statement.format(**names), *values)
 
     # ---- ledger
 
@@ -843,8 +927,7 @@ class SqlserverSink:
             text = f"another run holds the lock for {resource} ({got})"
             _require(got >= 0, ServerError("HYT00", 1222, text))
             yield
-            with _errors():
-                self._connection.commit()
+            self._session.commit()
         except BaseException as error:
             self.rollback()
             if isinstance(error, ServerError) and error.number in NO_RIGHT:
@@ -929,46 +1012,33 @@ class SqlserverSink:
 
     def _guarded(self, rows: Any) -> Rejections:
         """Write rows under a savepoint."""
+        self.duplicates = 0
         if not len(rows):
             return []
-        self._run(SAVE)
-        try:
+        with self._session.savepoint():
             return self._put(rows)
-        except BaseException:
-            self.doomed = True
-            with suppress(ServerError):
-                if self._run(USABLE) == [(1,)]:
-                    self._run(UNDO)
-                    self.doomed = False
-            raise
 
     def _narrow(self, rows: Any) -> Rejections:
         """Find the rows that doom by trial transactions, begin again and write the others.
 
         What the transaction did before is part of every trial, and is done again at the end.
         """
-        receipt, destination, kept = self._receipt, self._destination, self._kept
+        session = self._session
+        steps = session.steps
         try:
-            refused = list(self._culprits(rows, range(len(rows)), destination, kept))
-            self.rollback()
-            meanwhile = ServerError("40001", 0, "the batch was committed by another attempt meanwhile")
-            _require(self.begin(receipt), meanwhile)
-            self._do_again(kept)
+            refused = list(self._culprits(rows, range(len(rows)), steps))
             bad = {index for index, _, _ in refused}
             good = [index for index in range(len(rows)) if index not in bad]
+            session.again(steps)
             found = self._guarded(_left(rows, bad))
-            refused += [(good[index], code, reason) for index, code, reason in found]
         except BaseException:
-            self.doomed = True
+            session.doomed = True
             raise
-        return sorted(refused)
+        return sorted([*refused, *((good[index], code, reason) for index, code, reason in found)])
 
-    def _culprits(self, rows: Any, part: range, destination: str, kept: list[Any]) -> Iterator[Rejection]:
+    def _culprits(self, rows: Any, part: range, steps: Steps) -> Iterator[Rejection]:
         """Yield the bad rows of a part, halving it while it fails; every trial is rolled back."""
-        self.rollback()
-        self._run(START)
-        self._destination = destination
-        self._do_again(kept)
+        self._session.again(steps)
         try:
             self._guarded(rows[part.start : part.stop])
         except Exception as error:
@@ -978,12 +1048,7 @@ class SqlserverSink:
                 yield part.start, getattr(error, "sqlstate", "22000"), str(error)
                 return
             for half in (part[: len(part) // 2], part[len(part) // 2 :]):
-                yield from self._culprits(rows, half, destination, kept)
-
-    def _do_again(self, kept: list[Callable[[], object]]) -> None:
-        for step in kept:
-            step()
-        self._kept = kept
+                yield from self._culprits(rows, half, steps)
 
     def _put(self, rows: Any) -> Rejections:
         """Check and send rows, those with the same columns together; return the refused ones."""
@@ -1043,7 +1108,7 @@ class SqlserverSink:
 
     def _send(self, columns: list[Column], cells: list[Cells], count: int) -> dict[int, str]:
         """Write checked rows; return those that break a constraint, if they can be told apart, and why."""
-        self._switch_identity(columns, self._destination)
+        self._fill_identity(columns, self._destination)
         self._stage(columns, cells)
         staged = Staged(self._destination, columns, self._table.key if self._merges else ())
         if self._mode == "upsert":
@@ -1079,7 +1144,7 @@ class SqlserverSink:
                 halves = [(found[part], longest and _longest(found[part])) for found, longest in cells]
                 self._fill(columns, halves)
             return
-        names, cursor = _list(column.name for column in columns), self._rows
+        names, cursor = _list(column.name for column in columns), self._session.rows
         _require(cursor is not None, RuntimeError("open the sink first"))
         cursor.setinputsizes(bindings)
         statement = FILL.format(stage=STAGE_NAME, columns=names, markers=_markers(len(columns)))
@@ -1134,14 +1199,9 @@ class SqlserverSink:
             return {}
         return self._mark(SAME, KEY_TAKEN.format(**staged.names(), locks=locks))
 
-    def _switch_identity(self, columns: Iterable[Column], destination: str) -> None:
-        """Have the identity column filled by us or by the server; a session can do it for one table only."""
-        wanted = destination if any(column.identity for column in columns) else ""
-        if self._identity not in ("", wanted):
-            self._run(IDENTITY_INSERT, destination=self._identity, word="OFF")
-        if wanted not in ("", self._identity):
-            self._run(IDENTITY_INSERT, destination=wanted, word="ON")
-        self._identity = wanted
+    def _fill_identity(self, columns: Iterable[Column], destination: str) -> None:
+        """Have the identity column filled by us if it is among the columns, else by the server."""
+        self._session.fill_identity(destination if any(column.identity for column in columns) else "")
 
     # ---- idempotency keys
 
@@ -1152,16 +1212,12 @@ class SqlserverSink:
         there = self._insert(staged, self._mark_same(staged), len(found)) if found else {}
         return {key.decode() for index, key in enumerate(found) if index not in there}
 
-    def _claim_again(self, keys: Iterable[str], fresh: set[str]) -> None:
-        meanwhile = ServerError("40001", 0, "another writer has claimed one of the keys meanwhile")
-        _require(self._enter_keys(keys) == fresh, meanwhile)
-
-    def _drop_keys(self, keys: Iterable[str]) -> None:
+    def _drop_keys(self, keys: Iterable[str]) -> bool:
         if self._stage_keys(keys):
             self._run(RELEASE, str(self._table), stage=STAGE_NAME)
+        return True
 
     def _stage_keys(self, keys: Iterable[str]) -> list[bytes]:
-        _require(bool(self._destination), RuntimeError("begin a transaction before claiming keys"))
         found = sorted({key.encode() for key in keys})
         if found:
             target = str(self._table)
@@ -1190,6 +1246,13 @@ def _markers(count: int) -> str:
 
 def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
+
+
+def _verdict(error: ServerError) -> Verdict:
+    known = [STATES[state] for n in (3, 2) if (state := error.sqlstate[:n]) in STATES]
+    by_number: Verdict = "reject" if error.number >= USER_ERROR else (known or ["fatal"])[0]
+    verdict = VERDICTS.get(error.number, by_number)
+    return "retry" if isinstance(error, ConnectError) and verdict == "in_doubt" else verdict
 
 
 @contextmanager

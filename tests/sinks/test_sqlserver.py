@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -454,7 +454,7 @@ def test_arrow_rows_that_doom_the_transaction_are_found(lab: SqlserverLab) -> No
     lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int REFERENCES p (id))")
     with SqlserverSink(lab.url, table="t") as sink:
         sink.begin()
-        sink._run("SET XACT_ABORT ON")
+        sink._session.run("SET XACT_ABORT ON")
         rows = pa.table({"id": pa.array(range(40), pa.int32()), "v": pa.array([None] * 39 + [7], pa.int32())})
         assert sink.write_arrow(rows[:20]) == []
         assert [(index, code) for index, code, _ in sink.write_arrow(rows[20:])] == [(19, "23000")]
@@ -503,7 +503,7 @@ def test_rows_that_doom_the_transaction_are_found_and_the_others_written_once(
     with SqlserverSink(lab.url, table="items") as sink:
         sink.prepare(load)
         assert sink.begin(a_receipt(load, "one", 0, size + 3))
-        sink._run("SET XACT_ABORT ON")  # as in a trigger: every error ends the transaction
+        sink._session.run("SET XACT_ABORT ON")  # as in a trigger: every error ends the transaction
         before = [{"item_id": number, "name": "before", "amount": 1} for number in range(3)]
         assert sink.write(before) == []
         rows = [{"item_id": 10 + number, "name": "x", "amount": 1} for number in range(size)]
@@ -526,7 +526,7 @@ def test_keys_are_claimed_again_when_the_transaction_is(lab: SqlserverLab) -> No
     with SqlserverSink(lab.url, table="items") as sink:
         sink.prepare(load)
         assert sink.begin(a_receipt(load, "one", 0, 1))
-        sink._run("SET XACT_ABORT ON")
+        sink._session.run("SET XACT_ABORT ON")
         assert sink.claim(["a", "b"]) == {"a", "b"}
         sink.release(["b"])
         rows = [{"item_id": number, "name": "x", "amount": number} for number in range(3)]
@@ -535,6 +535,125 @@ def test_keys_are_claimed_again_when_the_transaction_is(lab: SqlserverLab) -> No
         sink.begin()
         assert sink.claim(["a", "b"]) == {"b"}
     assert len(lab.rows("items")) == 2
+
+
+# --- several tables ---
+
+
+@contextmanager
+def parent_and_lines(lab: SqlserverLab) -> Iterator[tuple[SqlserverSink, SqlserverSink, dict[str, Any]]]:
+    """A sink of `items`, one beside it whose rows belong to them, both prepared, and the load."""
+    lab.make_items()
+    lab.execute(
+        "CREATE TABLE lines (id int PRIMARY KEY, item_id int NOT NULL REFERENCES items (item_id),"
+        " amount int CHECK (amount > 0))"
+    )
+    load = a_load()
+    with SqlserverSink(lab.url, table="items") as parent:
+        lines = parent.beside("lines")
+        parent.prepare(load)
+        assert [column[0] for column in lines.prepare(load)] == ["id", "item_id", "amount"]
+        yield parent, lines, load
+
+
+def lines_of(item: int, *ids: int) -> list[dict[str, Any]]:
+    return [{"id": number, "item_id": item, "amount": 1} for number in ids]
+
+
+def test_rows_of_two_tables_and_the_receipt_are_one_commit(lab: SqlserverLab) -> None:
+    with parent_and_lines(lab) as (parent, lines, load):
+        assert parent.begin(a_receipt(load, "one", 0, 1))
+        assert parent.write(some(1, 2)) == []
+        assert lines.write(lines_of(1, 10, 11)) == lines.write(lines_of(2, 12)) == []
+        parent.rollback()
+        assert lab.rows("items") == lab.rows("lines") == parent.receipts("load") == []
+        assert parent.begin(a_receipt(load, "one", 0, 1))
+        assert parent.write(some(1, 2)) == []
+        assert lines.write(lines_of(1, 10)) == []
+        parent.commit()
+        assert parent.begin(a_receipt(load, "one", 0, 1)) is False
+        assert parent.receipts("load") == [([[0, 0, 1]], 2, [])]
+    assert item_ids(lab) == [1, 2]
+    assert lab.rows("lines") == lines_of(1, 10)
+
+
+@pytest.mark.parametrize("dooming", [False, True])
+def test_a_bad_row_of_one_table_leaves_the_rows_of_the_other(lab: SqlserverLab, dooming: bool) -> None:
+    with parent_and_lines(lab) as (parent, lines, load):
+        assert parent.begin(a_receipt(load, "one", 0, 4))
+        if dooming:
+            parent._session.run("SET XACT_ABORT ON")  # as in a trigger: every error ends the transaction
+        assert parent.write(some(1, 5)) == []
+        rows = [*lines_of(1, *range(20)), *lines_of(9, 20), *lines_of(2, *range(21, 40))]
+        rows[3]["amount"] = 0
+        refused = list(Isolation(rows, lines.write, lines))
+        assert [(index, code) for index, code, _ in refused] == [(3, "23000"), (20, "23000")]
+        assert not parent.doomed
+        assert [index for index, *_ in parent.write([*some(6, 6), {"item_id": 7, "amount": -1}])] == [1]
+        parent.commit(rows=6)
+        assert parent.receipts("load") == [([[0, 0, 4]], 6, [])]
+    assert item_ids(lab) == [1, 2, 3, 4, 5, 6]
+    assert sorted(row["id"] for row in lab.rows("lines")) == [n for n in range(40) if n not in (3, 20)]
+
+
+def test_several_tables_may_stand_beside_one_each_with_its_mode_and_key(lab: SqlserverLab) -> None:
+    """Their columns have the same names, and other types."""
+    lab.make_items()
+    lab.execute("CREATE TABLE a (id int IDENTITY(1, 1) PRIMARY KEY, v int)")
+    lab.execute("CREATE TABLE b (id nvarchar(9) PRIMARY KEY, v nvarchar(9))")
+    with SqlserverSink(lab.url, table="items") as sink:
+        a, b = sink.beside("a", mode="upsert"), sink.beside("b", mode="ignore", key="id")
+        for number in range(3):
+            sink.begin()
+            assert sink.write(some(number, number)) == []
+            assert a.write([{"id": 1, "v": number}, {"id": number, "v": number}]) == []
+            assert b.write([{"id": "x", "v": f"{number}"}, {"id": f"{number}", "v": "y"}]) == []
+            assert b.duplicates == (number > 0)
+            sink.commit()
+        assert sink.duplicates == a.duplicates == 0
+    assert item_ids(lab) == [0, 1, 2]
+    assert lab.query("SELECT id, v FROM a ORDER BY id") == [(0, 0), (1, 2), (2, 2)]
+    assert lab.query("SELECT id, v FROM b ORDER BY id") == [("0", "y"), ("1", "y"), ("2", "y"), ("x", "0")]
+
+
+def test_a_sink_beside_another_has_no_ledger_and_writes_in_a_transaction_only(lab: SqlserverLab) -> None:
+    lab.make_items()
+    with SqlserverSink(lab.url, table="items") as sink:
+        with pytest.raises(ValueError, match="replace"):
+            sink.beside("lines", mode="replace")
+        lines = sink.beside("lines")
+        lines.prepare(a_load(), pa.schema({"id": pa.int64()}))
+        assert lines.loads() == lines.receipts("load") == []
+        with pytest.raises(RuntimeError, match="begin a transaction"):
+            lines.write([{"id": 1}])
+    assert lab.query("SELECT name FROM sys.tables ORDER BY name") == [("items",), ("lines",)]
+
+
+def test_rows_that_a_doomed_transaction_cannot_take_again_are_not_lost_in_silence(lab: SqlserverLab) -> None:
+    """Another writer takes a key between the trial and the end."""
+    lab.make_items()
+    load = a_load()
+    with SqlserverSink(lab.url, table="items") as sink:
+        sink.prepare(load)
+        assert sink.begin(a_receipt(load, "one", 0, 1))
+        assert sink.write(some(1, 1)) == []
+        sink._session.run("SET XACT_ABORT ON")
+        taken = iter([False, True])
+        again = sink._session.again
+
+        def meanwhile(steps: module.Steps) -> None:
+            sink.rollback()
+            if next(taken):
+                lab.execute("INSERT INTO items VALUES (1, 'other', 1)")
+            again(steps)
+
+        sink._session.again = meanwhile  # type: ignore[method-assign]
+        with pytest.raises(ServerError, match="meanwhile") as caught:
+            sink.write([{"item_id": 2, "amount": -1}])
+        assert sink.doomed
+        assert sink.classify(caught.value) == "retry"
+        sink.rollback()
+    assert [row["name"] for row in lab.rows("items")] == ["other"]
 
 
 # --- errors ---
