@@ -121,11 +121,11 @@ def connect(url: str) -> Any:
     if url.startswith("sqlite:"):
         return sqlite3.connect(url.removeprefix("sqlite:///"))
     if url.startswith("mssql"):
-        from adaptive.sinks.sqlserver import SqlserverSink
+        from adaptive.sinks.sqlserver import Session
 
-        sink = SqlserverSink(url)  # only to find Microsoft's driver and to build its connection string
-        sink.open()
-        return sink._connection
+        session = Session(url)  # only to find Microsoft's driver and to build its connection string
+        session.open()
+        return session.connection
     import psycopg
 
     return psycopg.connect(url)
