@@ -100,7 +100,7 @@ def _json_record(line: bytes, columns: Sequence[str]) -> Record | None:
         if set(names) - set(columns) or len(set(names)) < len(names):
             return None
         record = tuple(as_text(dict(found).get(name)) for name in columns)
-        "".join(text or "" for text in record).encode()
+        json.dumps(found, ensure_ascii=False).encode()  # no half of a surrogate pair, however deep
     except (ValueError, RecursionError):
         return None
     return record

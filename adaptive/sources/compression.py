@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,15 +21,21 @@ DEFLATED_BLOCK = 256 << 10
 INFLATED_BLOCK = 8 << 20
 GZIP_WINDOW = 31  # zlib's number for "the largest window, with a gzip header and trailer"
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # pzstd begins with such a frame
+# More than what a failing read of Arrow's may hold: its 64 KB of input and a block's 128 KB.
+ZSTD_HELD = 256 << 10
 
 
 class Stored(io.RawIOBase):
-    """A binary file as it is stored, with the bytes taken so far counted in `consumed`."""
+    """A binary file as it is stored, with the bytes taken so far counted in `consumed`.
 
-    def __init__(self, file: BinaryIO, most: int = BLOCK) -> None:
+    From byte `singly_from` on each `read` gives one byte.
+    """
+
+    def __init__(self, file: BinaryIO, singly_from: int | None = None) -> None:
         super().__init__()
         self.file = file  # the caller's: closing this object leaves it open
-        self._most = most
+        self._singly_from = singly_from
         self._head = b""
         self.consumed = 0
 
@@ -50,7 +57,8 @@ class Stored(io.RawIOBase):
         return True
 
     def _take(self, size: int) -> bytes:
-        block: bytes = self.file.read1(min(size, self._most))  # type: ignore[attr-defined]
+        most = BLOCK if self._singly_from is None else max(1, self._singly_from - self.consumed)
+        block: bytes = self.file.read1(min(size, most, BLOCK))  # type: ignore[attr-defined]
         return block
 
 
@@ -64,7 +72,7 @@ def decompressed(stored: Stored, path: str) -> Iterator[bytes]:
     magic = stored.peek(4)
     if magic.startswith(GZIP_MAGIC):
         return _gzip(stored)
-    if magic == ZSTD_MAGIC:
+    if magic == ZSTD_MAGIC or ZSTD_SKIPPABLE.match(magic):
         return _zstd(stored, path)
     return _plain(stored)
 
@@ -115,18 +123,19 @@ def _zstd(stored: Stored, path: str) -> Iterator[bytes]:
                 yield block
     except OSError:
         if Path(path).is_file():
-            yield from _zstd_tail(path, given)
+            yield from _zstd_tail(path, given, stored.consumed)
         raise
 
 
-def _zstd_tail(path: str, given: int) -> Iterator[bytes]:
+def _zstd_tail(path: str, given: int, reached: int) -> Iterator[bytes]:
     """Yield what follows `given` bytes up to the break: Arrow keeps to itself what a failing read had got.
 
-    So this reads again, byte by byte, and hands in 4 KB at a time.
+    So this reads again, and hands in the bytes before the break, by which `reached` were read, one by one.
     """
     with (
         Path(path).open("rb") as file,
-        pa.CompressedInputStream(pa.PythonFile(Stored(file, most=4096), "r"), "zstd") as stream,
+        pa.PythonFile(Stored(file, reached - ZSTD_HELD), "r") as stored,
+        pa.CompressedInputStream(stored, "zstd") as stream,
     ):
         while given:
             given -= len(stream.read(min(given, BLOCK)))

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 from labs import Lab, postgres
 
@@ -106,8 +107,6 @@ def read_all(path: Path, **dialect: Any) -> tuple[int, int, str]:
     source = open_source(str(path), Dialect(**dialect))
     rows = rejects = 0
     try:
-        import pyarrow as pa
-
         fields = [Field(name, Column(name, pa.string())) for name in source.schema().names]
         for raw in source.read():
             chunk = source.parse(raw, fields)
@@ -166,16 +165,48 @@ def test_memory_stays_bounded_by_an_endless_record(tmp_path: Path) -> None:
     assert int(kilobytes) < 600_000
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_decompression_bomb_stops_the_load(suffix: str, tmp_path: Path) -> None:
-    begin = {"csv": b"a\n1\n", "jsonl": b'{"a":1}\n'}[suffix]
-    bomb = tmp_path / f"t.{suffix}.gz"
-    bomb.write_bytes(gzip.compress(begin + b"\n" * 70_000_000, mtime=0))
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("name", "begin", "more"),
+    [("t.csv", b"a\n1\n", b"\n"), ("t.jsonl", b'{"a":1}\n', b"\n"), ("t.xml", b"<r><o><a>1</a></o>", b" ")],
+    ids=["csv", "jsonl", "xml"],
+)
+def test_a_decompression_bomb_stops_the_load(
+    name: str, begin: bytes, more: bytes, compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    bomb = tmp_path / name
+    bomb.write_bytes(compress(begin + more * 70_000_000))
     rows, _, error = read_all(bomb)
     assert rows == 1
     assert bomb.name in error
     assert "--max-ratio is 200" in error
-    assert read_all(bomb, max_ratio=2_000) == (1, 0, "")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
+def test_a_bomb_of_many_small_members_stops_the_load(
+    compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_bytes(compress(b"a\n1\n") + compress(b"\n" * 1_000_000) * 70)
+    rows, _, error = read_all(tmp_path / "t.csv")
+    assert rows == 1
+    assert "--max-ratio is 200" in error
+
+
+@pytest.mark.parametrize(
+    ("compress", "ratio"), [(gzip.compress, 2_000), (zstd, 200_000)], ids=["gzip", "zstd"]
+)
+def test_content_may_be_compressed_as_well_as_the_user_says(
+    compress: Callable[[bytes], bytes], ratio: int, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_bytes(compress(b"a\n1\n" + b"\n" * 70_000_000))
+    assert read_all(tmp_path / "t.csv", max_ratio=ratio) == (1, 0, "")
 
 
 def test_little_content_may_be_compressed_as_well_as_it_can(tmp_path: Path) -> None:

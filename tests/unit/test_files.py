@@ -124,8 +124,39 @@ def test_gzip_of_several_members_and_zeros_between_is_one_text(tmp_path: Path) -
     assert read(tmp_path, member + bytes(1000) + member + gzip.compress(b"") + bytes(3)) == (TEXT * 2, None)
 
 
-def test_a_highly_compressed_file_is_read_in_bounded_blocks(tmp_path: Path) -> None:
-    with open_input(stored(tmp_path, gzip.compress(bytes(50_000_000)))) as source:
+SKIPPED = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"  # a frame that holds no content
+
+
+@pytest.mark.parametrize(
+    ("frames", "times"),
+    [
+        ([zstd(TEXT), zstd(TEXT)], 2),
+        ([zstd(b""), zstd(TEXT), zstd(b""), zstd(TEXT), zstd(b"")], 2),
+        ([SKIPPED, zstd(TEXT), SKIPPED, zstd(TEXT), SKIPPED], 2),
+        ([zstd(b"")], 0),
+        ([SKIPPED], 0),
+    ],
+    ids=["two", "empty ones", "skippable ones", "empty", "skippable"],
+)
+def test_zstandard_of_several_frames_is_one_text(tmp_path: Path, frames: list[bytes], times: int) -> None:
+    assert read(tmp_path, b"".join(frames)) == (TEXT * times, None)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
+def test_many_small_members_are_one_text(tmp_path: Path, compress: Compress) -> None:
+    lines = [b"%d\n" % number for number in range(3_000)]
+    assert read(tmp_path, b"".join(map(compress, lines))) == (b"".join(lines), None)
+    assert read(tmp_path, compress(b"") * 3_000) == (b"", None)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
+def test_an_archive_within_an_archive_is_content(tmp_path: Path, compress: Compress) -> None:
+    assert read(tmp_path, compress(compress(TEXT))) == (compress(TEXT), None)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
+def test_a_highly_compressed_file_is_read_in_bounded_blocks(tmp_path: Path, compress: Compress) -> None:
+    with open_input(stored(tmp_path, compress(bytes(50_000_000)))) as source:
         blocks = [len(block) for block in iter(lambda: source.read(1 << 40), b"")]
     assert sum(blocks) == 50_000_000
     assert max(blocks) <= 8 << 20
@@ -150,6 +181,29 @@ def test_a_gzip_file_cut_anywhere_gives_its_beginning_and_an_error(
     assert (error is None) == (cut >= len(whole) or cut < 2)
 
 
+@given(st.integers(0, 2000))
+def test_a_zstandard_file_cut_anywhere_gives_its_beginning_and_an_error(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    begin, end = TEXT[:1000], zstd(TEXT[1000:3000])
+    whole = zstd(begin) + end
+    cut = max(cut, len(whole) - len(end))
+    content, error = read(tmp_path_factory.getbasetemp(), whole[:cut])
+    assert content.startswith(begin)
+    assert TEXT[:3000].startswith(content)
+    assert (error is None) == (cut >= len(whole) or cut == len(whole) - len(end))
+
+
+def test_a_wrong_checksum_of_zstandard_loses_nothing(tmp_path: Path) -> None:
+    # By the format's specification (RFC 8878): one segment with a checksum, its size, one raw block, 4 bytes.
+    text = TEXT[:200]
+    size_and_last = (len(text) << 3 | 1).to_bytes(3, "little")
+    frame = b"\x28\xb5\x2f\xfd\x24" + bytes([len(text)]) + size_and_last + text + b"oops"
+    content, error = read(tmp_path, zstd(TEXT) + frame)
+    assert content == TEXT + text
+    assert "doesn't match checksum" in str(error)
+
+
 def test_a_wrong_checksum_loses_nothing(tmp_path: Path) -> None:
     damaged = bytearray(gzip.compress(TEXT))
     damaged[-5] ^= 1
@@ -158,10 +212,15 @@ def test_a_wrong_checksum_loses_nothing(tmp_path: Path) -> None:
     assert "incorrect data check" in str(error)
 
 
-def test_what_precedes_garbage_between_members_is_read(tmp_path: Path) -> None:
-    content, error = read(tmp_path, gzip.compress(TEXT) + b"garbage")
+@pytest.mark.parametrize(
+    ("compress", "said"),
+    [(gzip.compress, "incorrect header check"), (zstd, "Unknown frame descriptor")],
+    ids=["gzip", "zstd"],
+)
+def test_what_precedes_garbage_between_members_is_read(tmp_path: Path, compress: Compress, said: str) -> None:
+    content, error = read(tmp_path, compress(TEXT) + b"garbage")
     assert content == TEXT
-    assert "incorrect header check" in str(error)
+    assert said in str(error)
 
 
 def test_a_failing_device_ends_the_input_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
