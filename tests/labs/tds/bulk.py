@@ -116,7 +116,7 @@ def _plan(session: Session, table: Table, columns: Sequence[Column], *, keep_nul
     names = ", ".join(map(_bracketed, (column.name for column in columns)))
     path = f"{_bracketed(table.schema)}.{_bracketed(table.name)}"
     text = f"INSERT INTO {path} ({names}) VALUES ({', '.join(cells)})"
-    return Translator(session.catalogue, kinds, kept).plan(text)
+    return Translator(session.catalogue, kinds, kept).plan(text)._replace(rows=tuple(columns))
 
 
 def _bracketed(name: str) -> str:

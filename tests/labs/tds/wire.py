@@ -31,13 +31,12 @@ class Packets:
     def receive(self) -> tuple[int, int, bytes]:
         """Return kind, status of the first packet and content of the next message. Raises EOFError."""
         pieces: list[bytes] = []
-        first = None
+        first: int | None = None
         while True:
             header = self._read(8)
             kind, status, size = struct.unpack_from(">BBH", header)
-            if kind == ATTENTION:  # which takes back the message that it comes in the middle of
-                pieces.clear()
-            first = status if first is None else first
+            if kind == ATTENTION or first is None:  # an attention takes back the message it is sent amid
+                pieces, first = [], status
             pieces.append(self._read(size - 8))
             if status & 1:
                 return kind, first, b"".join(pieces)
