@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from adaptive.protocols import Sink
 from adaptive.rows import Row
 
@@ -34,6 +36,14 @@ class Lab(Protocol):
         """Return the rows of a table, read with the raw driver, in any order.
 
         Without what a sink adds by itself, such as MongoDB's `_id`.
+        """
+
+    def stored(self, kind: pa.DataType, value: Any) -> Any:
+        """Return what `rows` gives for a value (not NULL) in a column that a sink made for a type.
+
+        That is the database's natural form: a date in SQLite is text. For JSON text, lists and structs may
+        be returned as they are. Raises ValueError for a value that the database cannot hold, and that has
+        to be refused.
         """
 
     def break_links(self) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
+import pyarrow as pa
+import pyarrow.types as pat
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -16,6 +21,7 @@ from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.sinks import sink_class
 from labs import postgres
+from labs.forms import in_json, without_nul
 
 ITEMS = """
     CREATE TABLE items (item_id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"""
@@ -52,6 +58,24 @@ class SqliteLab:
             quoted = table.replace('"', '""')
             return [dict(row) for row in link.execute(f'SELECT * FROM "{quoted}"')]
 
+    def stored(self, kind: pa.DataType, value: Any) -> Any:
+        """Return numbers, text and bytes; a decimal that SQLite's numbers would cut is text."""
+        if isinstance(value, bool):
+            return int(value)
+        if isinstance(value, float) and value != value:
+            raise ValueError("NaN would be NULL")
+        if isinstance(value, Decimal):
+            if getattr(kind, "precision", 20) > 15:
+                return f"{value:.{getattr(kind, 'scale', 0)}f}"
+            return int(value) if value == int(value) else float(value)
+        if isinstance(value, datetime):
+            return (value.astimezone(UTC) if value.tzinfo else value).isoformat(timespec="microseconds")
+        if isinstance(value, time):
+            return value.isoformat(timespec="microseconds")
+        if isinstance(value, str):
+            return without_nul(value)
+        return str(value) if isinstance(value, date | UUID) else in_json(value)
+
     def break_links(self) -> None:
         return
 
@@ -83,6 +107,12 @@ class PostgresLab:
     def rows(self, table: str) -> list[dict[str, Any]]:
         with psycopg.connect(self.url, row_factory=dict_row) as link:
             return link.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+
+    def stored(self, kind: pa.DataType, value: Any) -> Any:
+        """Return values as they are; lists and structs are jsonb, decimals in them text."""
+        return (
+            without_nul(value) if isinstance(value, str) else in_json(value) if pat.is_nested(kind) else value
+        )
 
     def break_links(self) -> None:
         self.execute(

@@ -14,11 +14,16 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.types as pat
 
 from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.sinks import sink_class, sqlserver
 from labs import containers, tds
+from labs.forms import finite, in_json
 
 VARIABLE = "ADAPTIVE_TEST_MSSQL_URL"
 ITEMS = "CREATE TABLE items (item_id int PRIMARY KEY, name nvarchar(200), amount int CHECK (amount > 0))"
@@ -111,6 +116,12 @@ class SqlserverLab:
             cursor = link.execute(f"SELECT * FROM [{table.replace(']', ']]')}]")
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def stored(self, kind: pa.DataType, value: Any) -> Any:
+        """Return values as they are; a uuid is upper-case text, lists and structs JSON."""
+        if isinstance(value, UUID):
+            return str(value).upper()
+        return finite(value) if isinstance(value, float) else in_json(value) if pat.is_nested(kind) else value
 
     def break_links(self) -> None:
         name = urlsplit(self.url).path[1:]

@@ -12,7 +12,9 @@ from adaptive.testing.checks.registry import CHECKS, Check
 
 __all__ = ["CHECKS", "Check", "SUBJECTS"]
 
-SUBJECTS = ("writing", "receipts", "takeover", "writers", "tables", "isolation", "modes", "keys", "names",
-            "errors", "rights")  # fmt: skip
+SUBJECTS = (
+    *("writing", "receipts", "takeover", "writers", "tables", "isolation", "modes", "keys", "types", "names"),
+    *("errors", "rights"),
+)
 for subject in SUBJECTS:
     import_module(f"{__name__}.{subject}")
