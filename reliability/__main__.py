@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from reliability import cuts, kills, pairs, poison, replacing, report, soak, stalls
+from reliability import cuts, kills, letters, pairs, poison, replacing, report, soak, stalls
 from reliability.databases import KINDS, MissingServerError, database
 from reliability.trial import ROOT, Trial
 
@@ -31,6 +31,7 @@ ATTACKS = {
     "cuts": Attack(cuts.prove, CONNECTED, 100),
     "pairs": Attack(pairs.prove, ALL, 50),
     "poison": Attack(poison.prove, ALL, 37),
+    "letters": Attack(letters.prove, ALL, 50),
     "stalls": Attack(stalls.prove, ALL, 10),
     "replace": Attack(replacing.prove, RENAMING, 50),
     "soak": Attack(soak.prove, ALL, 30),  # minutes

@@ -44,7 +44,7 @@ def prove(trial: Trial) -> None:
 def _many(trial: Trial, kinds: list[str]) -> None:
     file = trial.folder / "poison.csv"
     bad = sorted(trial.random.sample(range(2, trial.rows + 1), trial.times))  # the first one repeats no key
-    expected = _spoil(trial.file, file, dict(zip(bad, cycle(kinds), strict=False)))
+    expected = spoil(trial.file, file, dict(zip(bad, cycle(kinds), strict=False)))
     options = ["--key", "order_id", "--writers", "1", "--dead-letters", str(trial.folder / "letters.jsonl")]
     load = trial.new_load(*options, *trial.batch(), file=file)
     load.command[load.command.index("--types") + 1] += f",{TYPES}"
@@ -63,7 +63,7 @@ def _many(trial: Trial, kinds: list[str]) -> None:
         trial.note(f"{len(good - found)} good rows are missing, {rows - len(good)} are too many")
 
 
-def _spoil(clean: Path, file: Path, bad: dict[int, str]) -> dict[int, tuple[int, list[str]]]:
+def spoil(clean: Path, file: Path, bad: dict[int, str]) -> dict[int, tuple[int, list[str]]]:
     """Write the orders with bad rows by record number; return of each the line it begins in, and the row."""
     made: dict[int, tuple[int, list[str]]] = {}
     line, before = 2, [""]
@@ -114,7 +114,7 @@ def _one(trial: Trial, kind: str) -> None:
     orders.write(clean, rows, trial.seed)
     usual = _writes(trial, clean, rows)
     for _ in range(PLACES):
-        _spoil(clean, spoiled, {trial.random.randrange(2, rows + 1): kind})
+        spoil(clean, spoiled, {trial.random.randrange(2, rows + 1): kind})
         further = _writes(trial, spoiled, rows) - usual
         most = f"most further writes for one {kind} in {rows:,} rows"
         trial.figures[most] = max(trial.figures[most], further)

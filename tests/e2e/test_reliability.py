@@ -11,7 +11,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 
 from adaptive.testing.processes import Run, when
-from reliability import cuts, kills, pairs, poison, replacing, report, soak, stalls
+from reliability import cuts, kills, letters, pairs, poison, replacing, report, soak, stalls
 from reliability.databases import KINDS
 from reliability.trial import Trial
 
@@ -62,6 +62,12 @@ def test_of_two_runs_at_once_one_completes(trial: Trial) -> None:
 def test_bad_rows_become_dead_letters_that_lead_to_them(trial: Trial) -> None:
     trial.times = 12
     assert held(trial, poison.prove).figures["dead letters"] == 12
+
+
+@quick
+def test_mended_letters_are_replayed_once_whatever_is_killed(trial: Trial) -> None:
+    trial.times = 4
+    assert held(trial, letters.prove).figures["dead letters"] >= ROWS[trial.database.name] // 20
 
 
 @pytest.mark.parametrize("trial", ["sqlite"], indirect=True)
