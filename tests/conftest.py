@@ -14,7 +14,7 @@ pytest_plugins = ["labs.matrix"]
 
 IN_CI = os.environ.get("CI") == "true"
 # Beginnings of reasons to skip that `make system-deps` and `make` take away.
-PROVIDED = ("lab postgres: none", "lab mongo: none", "lab sqlserver:")
+PROVIDED = ("lab postgres: none", "lab nx27017: none", "lab sqlserver:")
 
 # No deadline anywhere: a busy machine is not a failure.
 settings.register_profile("local", deadline=None)
@@ -47,8 +47,15 @@ def postgres_server() -> Iterator[str]:
 def mongo_server() -> Iterator[str]:
     """The URL of a MongoDB server, started for the session if need be."""
     with mongodb.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def nx27017_server() -> Iterator[str]:
+    """The URL of a second stand-in for MongoDB, started for the session."""
+    with mongodb.nx_server() as url:
         if url is None:
-            pytest.skip(mongodb.ADVICE)
+            pytest.skip(mongodb.NX_ADVICE)
         yield url
 
 

@@ -85,7 +85,7 @@ def test_a_run_writes_batches_of_its_size_and_leaves_no_table(tmp_path: Path, da
 
 
 def test_every_kind_of_database_is_measured_and_checked(lab: Lab) -> None:
-    """Without the price: the stand-in for MongoDB stores no Decimal128."""
+    """Without the price: nx-27017 stores no Decimal128."""
     some = [{name: value for name, value in order.items() if name != "price"} for order in orders(300)]
     run = measure(reach(lab.url), STRATEGIES[1], some, seconds=60)
     assert (run.rows, run.batches) == (300, 3)

@@ -21,6 +21,7 @@ SERVERS: dict[str, Callable[[str], AbstractContextManager[Lab]]] = {
     "postgres": postgres_lab,
     "mongo": mongo_lab,
     "sqlserver": sqlserver_lab,
+    "nx27017": mongo_lab,
 }
 KINDS = ["sqlite", *SERVERS]
 

@@ -1,7 +1,8 @@
 """A MongoDB for tests: the one the environment names, else a private one on a free port.
 
-Found in this order: `ADAPTIVE_TEST_MONGODB_URL`, a container if those are wanted, `mongod` in PATH, then the
-stand-in nx-27017 in `.labs/mongodb`, which speaks MongoDB's protocol over SQLite.
+Found in this order: `ADAPTIVE_TEST_MONGODB_URL`, a container if those are wanted, `mongod` in PATH, then our
+own stand-in, `labs.mongo_wire`. A second stand-in, which is nobody's here, is a laboratory of its own:
+nx-27017 in `.labs/mongodb` speaks MongoDB's protocol over SQLite.
 """
 
 from __future__ import annotations
@@ -31,17 +32,16 @@ from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.sinks import sink_class
 from adaptive.testing.proxy import FaultProxy
-from labs import containers
+from labs import containers, mongo_wire
 
 VARIABLE = "ADAPTIVE_TEST_MONGODB_URL"
-ADVICE = f"lab mongo: none found; set {VARIABLE}, install mongod, or run make"
+NX_ADVICE = "lab nx27017: none found; run make"
 STAND_IN = Path(__file__).parents[2] / ".labs/mongodb/bin/nx-27017"
 LISTENING = re.compile(r"Listening on 127\.0\.0\.1:(\d+)")
-REAL = "; needs a real mongod"
 DEVIATIONS = {
-    "many_rows_with_different_faults_are_isolated": f"nx-27017 has no validators{REAL}",
-    "a_row_that_violates_a_check_is_isolated": f"nx-27017 has no validators{REAL}",
-    "replace_swaps_at_the_end_and_survives_a_resume": f"nx-27017 renames no collection{REAL}",
+    "many_rows_with_different_faults_are_isolated": "nx-27017 has no validators",
+    "a_row_that_violates_a_check_is_isolated": "nx-27017 has no validators",
+    "replace_swaps_at_the_end_and_survives_a_resume": "nx-27017 renames no collection",
     **dict.fromkeys(
         (
             "uint64_comes_back_as_it_was",
@@ -51,11 +51,11 @@ DEVIATIONS = {
             "decimal_without_a_fraction_comes_back_as_it_was",
             "struct_comes_back_as_it_was",
         ),
-        f"nx-27017 takes no Decimal128{REAL}",
+        "nx-27017 takes no Decimal128",
     ),
-    "float64_comes_back_as_it_was": f"nx-27017 takes no NaN and no infinity{REAL}",
-    "uuid_comes_back_as_it_was": f"nx-27017 forgets the subtype of binary values{REAL}",
-    "hostile_names_and_values_are_just_data": f"nx-27017 takes only [A-Za-z0-9_] in names{REAL}",
+    "float64_comes_back_as_it_was": "nx-27017 takes no NaN and no infinity",
+    "uuid_comes_back_as_it_was": "nx-27017 forgets the subtype of binary values",
+    "hostile_names_and_values_are_just_data": "nx-27017 takes only [A-Za-z0-9_] in names",
 }
 # As a CHECK of SQL has it, NULL passes.
 VALIDATOR = {
@@ -69,8 +69,6 @@ VALIDATOR = {
 class MongoLab:
     """A database of a MongoDB server, reached by sinks through a proxy that can cut them off."""
 
-    name = "mongo"
-
     def __init__(self, server: str, proxy: FaultProxy) -> None:
         self.database = f"adaptive_{secrets.token_hex(6)}"
         self.client: MongoClient[dict[str, Any]] = MongoClient(
@@ -80,8 +78,9 @@ class MongoLab:
         self._proxy = proxy
         through = urlsplit(proxy.through(server))
         self.url = through._replace(path=f"/{self.database}", query=_options(server)).geturl()
-        self.stand_in = self.client.admin.command("buildInfo").get("process") == "nx_27017"
-        self.deviations: Mapping[str, str] = DEVIATIONS if self.stand_in else {}
+        nx = self.client.admin.command("buildInfo").get("process") == "nx_27017"
+        self.name = "nx27017" if nx else "mongo"
+        self.deviations: Mapping[str, str] = DEVIATIONS if nx else {}
 
     def sink(self, table: str, **options: Any) -> Sink:
         return sink_class(self.url)(self.url, table=table, **options)
@@ -138,44 +137,45 @@ def mongo_lab(server: str) -> Iterator[MongoLab]:
 
 
 @contextmanager
-def server() -> Iterator[str | None]:
-    """Yield the URL of a server, or None where there is none."""
-    mongod = shutil.which("mongod")
+def server() -> Iterator[str]:
+    """Yield the URL of a server."""
     if url := os.environ.get(VARIABLE):
         yield url
     elif containers.wanted():
         with containers.container("mongo", lambda url: MongoClient(url).admin.command("ping")) as url:
             yield url
-    elif mongod or STAND_IN.exists():
-        with tempfile.TemporaryDirectory(prefix="adaptive-mongo-", ignore_cleanup_errors=True) as folder:
-            yield from _private(mongod, Path(folder))
+    elif mongod := shutil.which("mongod"):
+        port = _free_port()
+        with _running(mongod, "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath"):
+            yield f"mongodb://127.0.0.1:{port}/?directConnection=true"
     else:
+        with mongo_wire.serving() as url:
+            yield url
+
+
+@contextmanager
+def nx_server() -> Iterator[str | None]:
+    """Yield the URL of nx-27017, or None where it is not installed."""
+    if not STAND_IN.exists():
         yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="adaptive-nx-") as folder:
+        log, pid = Path(folder) / "log", Path(folder) / "pid"
+        files = ["--log-file", str(log), "--pid-file", str(pid), "--data-dir"]
+        with _running(str(STAND_IN), "--host", "127.0.0.1", "-p", "0", *files) as process:
+            yield f"mongodb://127.0.0.1:{_port(log, process)}/?directConnection=true"
 
 
-def _private(mongod: str | None, folder: Path) -> Iterator[str]:
-    """Run a server on 127.0.0.1 until the end."""
-    port = _free_port()
-    if mongod:
-        options = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
-        command, log = [mongod, *options], None
-    else:
-        log = folder / "log"
-        options = [
-            "--data-dir",
-            str(folder / "data"),
-            "--log-file",
-            str(log),
-            "--pid-file",
-            str(folder / "pid"),
-        ]
-        command = [str(STAND_IN), "--host", "127.0.0.1", "-p", "0", *options]
-        (folder / "data").mkdir()
-    with (folder / "out").open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
-        try:
-            yield f"mongodb://127.0.0.1:{_port(log, process) if log else port}/?directConnection=true"
-        finally:
-            process.terminate()
+@contextmanager
+def _running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server, whose last argument is a new folder, until the end."""
+    with tempfile.TemporaryDirectory(prefix="adaptive-mongo-", ignore_cleanup_errors=True) as folder:
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen([*command, folder], stdout=quiet, stderr=quiet) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
 
 
 def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
