@@ -17,7 +17,8 @@ class Lab(Protocol):
 
     name: str
     url: str
-    deviations: Mapping[str, str]  # checks that this server, not the sink, cannot pass, and why
+    # Checks that this server, not the sink, cannot pass, and why; capabilities that its sink has not, and why.
+    deviations: Mapping[str, str]
 
     def sink(self, table: str, **options: Any) -> Sink:
         """Return a new sink for a table, not open."""
@@ -27,6 +28,13 @@ class Lab(Protocol):
 
         Its columns: item_id (integer, the key), name (text of up to 200 characters) and amount (integer
         above 0).
+        """
+
+    def make_orders(self, *, deferred: bool = False) -> None:
+        """Make the tables `orders` and `fills` with the raw driver. Only for sinks that are "transactional".
+
+        `orders`: order_id (integer, the key), name (text). `fills`: fill_id (integer, the key), order_id (that
+        of an order; with `deferred`, this is looked at before a commit), quantity (integer above 0).
         """
 
     def drop(self, table: str) -> None:

@@ -25,6 +25,11 @@ from labs.forms import in_json, without_nul
 
 ITEMS = """
     CREATE TABLE items (item_id INTEGER PRIMARY KEY, name VARCHAR(200), amount INTEGER CHECK (amount > 0))"""
+ORDERS = """CREATE TABLE orders (order_id INTEGER PRIMARY KEY, name VARCHAR(200))"""
+FILLS = """
+    CREATE TABLE fills (fill_id INTEGER PRIMARY KEY, order_id INTEGER REFERENCES orders {deferred},
+        quantity INTEGER CHECK (quantity > 0))"""
+DEFERRED = "DEFERRABLE INITIALLY DEFERRED"
 
 
 class SqliteLab:
@@ -44,6 +49,10 @@ class SqliteLab:
         with closing(sqlite3.connect(self._path)) as link, link:
             link.execute(ITEMS)
             link.executemany("INSERT INTO items VALUES (:item_id, :name, :amount)", rows)
+
+    def make_orders(self, *, deferred: bool = False) -> None:
+        self.execute(ORDERS)
+        self.execute(FILLS.format(deferred=DEFERRED if deferred else ""))
 
     def drop(self, table: str) -> None:
         self.execute(f'DROP TABLE "{table}"')
@@ -96,6 +105,10 @@ class PostgresLab:
         with psycopg.connect(self.url) as link:
             link.execute(ITEMS)
             link.cursor().executemany("INSERT INTO items VALUES (%(item_id)s, %(name)s, %(amount)s)", rows)
+
+    def make_orders(self, *, deferred: bool = False) -> None:
+        self.execute(ORDERS)
+        self.execute(FILLS.format(deferred=DEFERRED if deferred else ""))
 
     def drop(self, table: str) -> None:
         self.execute(f'DROP TABLE "{table}"')

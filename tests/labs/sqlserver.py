@@ -27,6 +27,10 @@ from labs.forms import finite, in_json
 
 VARIABLE = "ADAPTIVE_TEST_MSSQL_URL"
 ITEMS = "CREATE TABLE items (item_id int PRIMARY KEY, name nvarchar(200), amount int CHECK (amount > 0))"
+ORDERS = "CREATE TABLE orders (order_id int PRIMARY KEY, name nvarchar(200))"
+FILLS = """
+    CREATE TABLE fills (fill_id int PRIMARY KEY, order_id int REFERENCES orders (order_id),
+        quantity int CHECK (quantity > 0))"""
 DATETIMEOFFSET = -155  # pyodbc hands it over as bytes
 SESSIONS = "SELECT session_id FROM sys.dm_exec_sessions WHERE database_id = DB_ID(?) AND session_id <> @@SPID"
 
@@ -87,7 +91,9 @@ class SqlserverLab:
     """A database of a SQL Server."""
 
     name = "sqlserver"
-    deviations: Mapping[str, str] = {}
+    deviations: Mapping[str, str] = {
+        "a_deferred_constraint_fails_before_the_commit": "SQL Server has no deferred constraints",
+    }
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -99,6 +105,11 @@ class SqlserverLab:
         self.execute(ITEMS)
         for row in rows:
             self.execute("INSERT INTO items VALUES (?, ?, ?)", row["item_id"], row["name"], row["amount"])
+
+    def make_orders(self, *, deferred: bool = False) -> None:
+        assert not deferred, "there are no deferred constraints"
+        self.execute(ORDERS)
+        self.execute(FILLS)
 
     def drop(self, table: str) -> None:
         self.execute(f"DROP TABLE [{table}]")

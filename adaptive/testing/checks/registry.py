@@ -25,8 +25,8 @@ class Check:
 
     @property
     def subject(self) -> str:
-        """Return what the check is about: the name of its module."""
-        return self.run.__module__.rpartition(".")[2]
+        """Return what the check is about, in words: the name of its module."""
+        return self.run.__module__.rpartition(".")[2].replace("_", " ")
 
 
 CHECKS: list[Check] = []
