@@ -47,14 +47,17 @@ class LoadIdentity:
         # Without a ledger no run knows of another.
         self._name = self._fingerprint[:16] if target.has_ledger else secrets.token_hex(8)
 
-    def choose(self, loads: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
+    def choose(
+        self, loads: Sequence[Mapping[str, Any]], settings: Settings, *, afresh: bool = False
+    ) -> dict[str, Any]:
         """Return the load to prepare, as `Sink.prepare` takes it, from those that the ledger knows.
 
+        With `again` that is another one than the last if that is done, or if it cannot be resumed (`afresh`).
         Raises RefusedError if the same files were loaded with other content.
         """
         name = settings.load_id or self._name
         same = [row for row in loads if row["load"] == name or row["load"].startswith(f"{name}#")]
-        if settings.again and same and same[-1]["state"] == "done":
+        if settings.again and same and (afresh or same[-1]["state"] == "done"):
             name = f"{name}#{len(same) + 1}"
         elif same:
             name = same[-1]["load"]

@@ -46,17 +46,20 @@ class Preparation:
         self.alone = one_transaction(target, settings)
         self._keeps_keys = keeps_keys(target)
 
-    def start(self, sink: Sink) -> Ready | LoadResult:
-        """Prepare the sink, or return the result of a load that is done.
+    def start(self, sink: Sink, *, afresh: bool = False) -> Ready | LoadResult:
+        """Prepare the sink, or return the result of a load that is done; `afresh`: none is resumed.
 
         Raises RefusedError, SourceError or the driver's error.
         """
-        load = self.identity.choose(sink.loads(), self._settings) | {"keys": self._keeps_keys}
+        load = self.identity.choose(sink.loads(), self._settings, afresh=afresh) | {"keys": self._keeps_keys}
         fields = self._prepare(sink, load)
         if done := self._done(sink, load):
             return done
         committed = Committed(sink.receipts(load["load"]), retry_rejects=self._replay)
-        self._refuse_emptied(sink, committed.rows)
+        if self._is_emptied(sink, committed.rows):
+            if self._settings.again:
+                return self.start(sink, afresh=True)
+            raise self._emptied(committed.rows)
         return Ready(load, fields, committed)
 
     def fields(self, sink: Sink) -> list[Field]:
@@ -110,12 +113,15 @@ class Preparation:
             raise RefusedError(f"load {load['load']} belongs to another table; give another --load-id")
         if row["state"] != "done":
             return None
-        self._refuse_emptied(sink, row["rows"])
+        if self._is_emptied(sink, row["rows"]):
+            raise self._emptied(row["rows"])
         return LoadResult(load["load"], self.identity.name, already=day(row))
 
-    def _refuse_emptied(self, sink: Sink, rows: int) -> None:
-        if rows and self._target.mode != "replace" and sink.empty():
-            raise RefusedError(
-                f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
-                f"{self.identity.name} are in it; --again loads them again"
-            )
+    def _is_emptied(self, sink: Sink, rows: int) -> bool:
+        return bool(rows) and self._target.mode != "replace" and sink.empty()
+
+    def _emptied(self, rows: int) -> RefusedError:
+        return RefusedError(
+            f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
+            f"{self.identity.name} are in it; --again loads them again"
+        )
