@@ -8,15 +8,19 @@ order as text is their order in time; one with an offset is in UTC with the offs
 from __future__ import annotations
 
 import struct
+from codecs import utf_16_le_decode
 from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 from typing import Any
 
-from labs.tds.types import BYTES, FIXED, INTEGERS, MAX, MONEY, TEXTS, WIDTHS, Type, numeric_width
+from labs.tds.types import BYTES, FIXED, MAX, MONEY, TEXTS, WIDTHS, Type, numeric_width
 
 Decoder = Callable[[bytes, int], tuple[Any, int]]  # (message, position) → (value, next position)
 Encoder = Callable[[Any], bytes]
+# Numbers of a fixed width, for struct.
+FORMS = {"bit": "<B", "tinyint": "<B", "smallint": "<h", "int": "<i", "bigint": "<q", "real": "<f",
+         "float": "<d"}  # fmt: skip
 
 
 # --- values from the wire ---
@@ -30,14 +34,10 @@ def decoder(kind: Type) -> Decoder:
         return _long(_decode_bytes(kind)) if name in ("ntext", "text", "image") else _plp(_decode_bytes(kind))
     if name in TEXTS or name in BYTES:
         return _short(_decode_bytes(kind))
+    if name in FORMS:
+        return _number(FORMS[name])
     decode: Callable[[bytes], Any]
-    if name in INTEGERS:
-        signed = name not in ("bit", "tinyint")
-        decode = lambda raw: int.from_bytes(raw, "little", signed=signed)  # noqa: E731
-    elif name in ("real", "float"):
-        form = "<f" if name == "real" else "<d"
-        decode = lambda raw: struct.unpack(form, raw)[0]  # noqa: E731
-    elif name == "decimal":
+    if name == "decimal":
         decode = _decode_numeric(kind.scale)
     elif name == "uniqueidentifier":
         decode = _guid
@@ -46,6 +46,15 @@ def decoder(kind: Type) -> Decoder:
     else:
         decode = _decode_moment(kind)
     return _tiny(decode)
+
+
+def _number(form: str) -> Decoder:
+    unpack, width = struct.Struct(form).unpack_from, struct.calcsize(form)
+
+    def read(message: bytes, at: int) -> tuple[Any, int]:
+        return (unpack(message, at + 1)[0], at + 1 + width) if message[at] else (None, at + 1)
+
+    return read
 
 
 def _tiny(decode: Callable[[bytes], Any]) -> Decoder:
@@ -91,18 +100,18 @@ def _plp(decode: Callable[[bytes], Any]) -> Decoder:
 def _decode_bytes(kind: Type) -> Callable[[bytes], Any]:
     if kind.name in BYTES:
         return bytes
-    encoding = "cp1252" if kind.name in ("varchar", "char", "text") else "utf-16-le"
-    return lambda raw: raw.decode(encoding, "surrogatepass" if encoding == "utf-16-le" else "strict")
+    if kind.name in ("varchar", "char", "text"):
+        return lambda raw: raw.decode("cp1252")
+    return lambda raw: utf_16_le_decode(raw, "surrogatepass")[0]  # a third of what raw.decode takes
 
 
 def _decode_numeric(scale: int) -> Callable[[bytes], str]:
+    unit = 10**scale
+
     def decode(raw: bytes) -> str:
-        digits = str(int.from_bytes(raw[1:], "little"))
+        whole, part = divmod(int.from_bytes(raw[1:], "little"), unit)
         sign = "" if raw[0] else "-"
-        if not scale:
-            return sign + digits
-        digits = digits.rjust(scale + 1, "0")
-        return f"{sign}{digits[:-scale]}.{digits[-scale:]}"
+        return f"{sign}{whole}.{part:0{scale}}" if scale else f"{sign}{whole}"
 
     return decode
 
@@ -133,9 +142,19 @@ def _day(raw: bytes) -> str:
 
 
 def _clock(raw: bytes, scale: int) -> str:
-    ticks = int.from_bytes(raw, "little") * 10 ** (7 - scale)
-    seconds, ticks = divmod(ticks, 10_000_000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ticks:07}"
+    seconds, ticks = divmod(int.from_bytes(raw, "little") * 10 ** (7 - scale), 10_000_000)
+    return f"{_second(seconds)}.{ticks:07}"
+
+
+@lru_cache(86_400)
+def _second(number: int) -> str:
+    return f"{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}"
+
+
+@lru_cache(2048)
+def _offset(raw: bytes) -> str:
+    (minutes,) = struct.unpack("<h", raw)
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 
 def _decode_moment(kind: Type) -> Callable[[bytes], str]:
@@ -148,13 +167,7 @@ def _decode_moment(kind: Type) -> Callable[[bytes], str]:
         return lambda raw: f"{_day(raw[width:])} {_clock(raw[:width], scale)}"
     if kind.name in ("datetime", "smalldatetime"):
         return _datetime
-
-    def decode(raw: bytes) -> str:
-        (minutes,) = struct.unpack("<h", raw[width + 3 :])
-        offset = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
-        return f"{_day(raw[width : width + 3])} {_clock(raw[:width], scale)}{offset}"
-
-    return decode
+    return lambda raw: f"{_day(raw[width:-2])} {_clock(raw[:width], scale)}{_offset(raw[-2:])}"
 
 
 def _datetime(raw: bytes) -> str:
@@ -176,12 +189,8 @@ def encoder(kind: Type) -> Encoder:
     if name in TEXTS or name in BYTES:
         encode = _encode_bytes(kind)
         return lambda value: b"\xff\xff" if value is None else _counted("<H", encode(value))
-    if name in INTEGERS:
-        width, signed = FIXED[name][1], name not in ("bit", "tinyint")
-        return _write_tiny(lambda value: int(value).to_bytes(width, "little", signed=signed))
-    if name in ("real", "float"):
-        form = "<f" if name == "real" else "<d"
-        return _write_tiny(lambda value: struct.pack(form, value))
+    if name in FORMS:
+        return _write_tiny(struct.Struct(FORMS[name]).pack)
     if name == "decimal":
         return _write_tiny(_encode_numeric(kind))
     if name == "uniqueidentifier":
