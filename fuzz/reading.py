@@ -91,6 +91,6 @@ def _pieces_of(size: int) -> Iterator[None]:
     with (
         patch("adaptive.sources.csv_records.BLOCK", size),
         patch("adaptive.sources.jsonl.PIECE", size),
-        patch("adaptive.sources.parquet.BATCH_ROWS", size),
+        patch("adaptive.sources.parquet_batches.BATCH_ROWS", size),
     ):
         yield

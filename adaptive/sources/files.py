@@ -108,18 +108,13 @@ class Input:
                 self._produced += len(block)
                 if self._produced <= max(FREE, self._max_ratio * self.consumed):
                     return block
-                self.error = self._bomb()
+                self.error = bomb(self.name, self._produced, self.consumed, self._max_ratio)
         except (OSError, EOFError, zlib.error) as error:
             cause = error.strerror if isinstance(error, OSError) and error.strerror else error
             where = f"broken off after byte {self.consumed:,} of the file"
             self.error = SourceError(f"{self.name}: {where}: {cause}")
         self.close()
         return b""
-
-    def _bomb(self) -> SourceError:
-        ratio = self._produced // max(self.consumed, 1)
-        what = f"decompressed it is {ratio:,} times as large, --max-ratio is {self._max_ratio:,}; a bomb?"
-        return SourceError(f"{self.name}: stopped after {self._produced >> 20:,} MB: {what}")
 
     def close(self) -> None:
         """Close the file, but never standard input. Repeating it is fine."""
@@ -158,6 +153,13 @@ def check_width(name: str, columns: Sequence[str]) -> None:
     """Raise UsageError for more columns than any table has: each costs memory for every record."""
     if len(columns) > MAX_COLUMNS:
         raise UsageError(f"{name}: it has {len(columns):,} columns or more; at most {MAX_COLUMNS:,} are read")
+
+
+def bomb(name: str, produced: int, stored: int, max_ratio: int) -> SourceError:
+    """Return the error for content that is far larger than the bytes it comes from."""
+    ratio = produced // max(stored, 1)
+    what = f"decompressed it is {ratio:,} times as large, --max-ratio is {max_ratio:,}; a bomb?"
+    return SourceError(f"{name}: stopped after {produced >> 20:,} MB: {what}")
 
 
 def too_long(place: str, limit: int) -> SourceError:

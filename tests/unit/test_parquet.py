@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from adaptive.dialect import Dialect
 from adaptive.errors import SourceError, UsageError
 from adaptive.rows import Column, Field
-from adaptive.sources.files import STDIN
-from adaptive.sources.parquet import BATCH_ROWS, ParquetSource
+from adaptive.sources.files import FREE, STDIN
+from adaptive.sources.parquet import ParquetSource
+from adaptive.sources.parquet_batches import BATCH_BYTES, BATCH_ROWS
 
 
 def write(path: Path, table: pa.Table, **options: Any) -> ParquetSource:
@@ -170,7 +172,7 @@ def test_rows_that_a_damaged_file_lacks_are_missed(monkeypatch: pytest.MonkeyPat
     """Arrow reads 200 of the 300 rows, over a row group whose pages are damaged, without a word."""
     path = Path(__file__).parent / "data" / "empty_row_group.parquet"
     assert pq.ParquetFile(path).metadata.num_rows == 300
-    monkeypatch.setattr("adaptive.sources.parquet.BATCH_ROWS", 20)
+    monkeypatch.setattr("adaptive.sources.parquet_batches.BATCH_ROWS", 20)
     with pytest.raises(SourceError, match=r"row group 1 says it has 100 rows, it has 0"):
         list(ParquetSource(str(path), Dialect()).read())
 
@@ -181,3 +183,55 @@ def test_a_column_name_that_is_no_text_is_an_error_of_the_source(tmp_path: Path)
     (tmp_path / "t.parquet").write_bytes(content.replace(b"name", b"n\xffme"))
     with pytest.raises(SourceError, match=r"t.parquet: "):
         ParquetSource(str(tmp_path / "t.parquet"), Dialect()).schema()
+
+
+# ---- rows that stand for more than the file holds
+
+
+def repeated(text: str, rows: int) -> pa.Table:
+    """Return a table whose rows stand for one text, stored once."""
+    indices = pa.array([0] * rows, pa.int32())
+    return pa.table({"t": pa.DictionaryArray.from_arrays(indices, pa.array([text])), "n": range(rows)})
+
+
+@pytest.mark.parametrize("options", [{}, {"store_schema": False}], ids=["dictionary", "text"])
+def test_batches_of_a_long_text_that_is_stored_once_are_short(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(repeated("x" * 1_000_000, 300), path, **options)
+    source = ParquetSource(str(path), Dialect(max_ratio=1_000_000))
+    fields = [Field("t", Column("t", pa.string())), Field("n", Column("n", pa.int64()))]
+    chunks = [source.parse(piece, fields) for piece in source.read()]
+    assert max(chunk.nbytes for chunk in chunks) < 1.1 * BATCH_BYTES
+    assert [n for chunk in chunks for n in chunk.rows.column("n").to_pylist()] == list(range(300))
+    assert {text for chunk in chunks for text in pc.unique(chunk.rows.column("t")).to_pylist()} == {
+        "x" * 1_000_000
+    }
+
+
+def test_batches_of_long_rows_are_short(tmp_path: Path) -> None:
+    texts = [chr(97 + number % 26) * 1_000_000 for number in range(150)]
+    source = write(tmp_path / "x.parquet", pa.table({"t": texts}), use_dictionary=False, compression="none")
+    pieces = list(source.read())
+    assert max(piece.batch.nbytes for piece in pieces) < 1.1 * BATCH_BYTES
+    assert [text for piece in pieces for text in piece.batch.column("t").to_pylist()] == texts
+
+
+@pytest.mark.parametrize("options", [{}, {"store_schema": False}], ids=["dictionary", "text"])
+def test_a_file_that_stands_for_far_more_than_it_holds_stops_the_load(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(repeated("x" * 1_000_000, 1_000_000), path, **options)  # a terabyte in 1 MB
+    stored = path.stat().st_size
+    found: list[int] = []
+    source = ParquetSource(str(path), Dialect(max_ratio=20))
+    with pytest.raises(SourceError, match=r"x.parquet: stopped after .* --max-ratio is 20; a bomb\?"):
+        found.extend(len(piece.batch) for piece in source.read())
+    assert 0 < sum(found) * 1_000_000 <= max(FREE, 20 * stored)
+
+
+def test_repetition_within_the_bound_is_read(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.parquet", repeated("BUY", 1_000_000))
+    assert sum(len(piece.batch) for piece in source.read()) == 1_000_000
