@@ -17,7 +17,7 @@ class Lab(Protocol):
 
     name: str
     url: str
-    # Checks that this server, not the sink, cannot pass, and why; capabilities that its sink has not, and why.
+    # Checks that this server, not the sink, cannot pass, and why; capabilities that the sink lacks, and why.
     deviations: Mapping[str, str]
 
     def sink(self, table: str, **options: Any) -> Sink:
@@ -33,8 +33,8 @@ class Lab(Protocol):
     def make_orders(self, *, deferred: bool = False) -> None:
         """Make the tables `orders` and `fills` with the raw driver. Only for sinks that are "transactional".
 
-        `orders`: order_id (integer, the key), name (text). `fills`: fill_id (integer, the key), order_id (that
-        of an order; with `deferred`, this is looked at before a commit), quantity (integer above 0).
+        `orders`: order_id (integer, the key), name (text). `fills`: fill_id (integer, the key), order_id (of
+        an order that there is; with `deferred`, only at a commit), quantity (integer above 0).
         """
 
     def drop(self, table: str) -> None:

@@ -55,8 +55,13 @@ DEVIATIONS = {
     ),
     "float64_comes_back_as_it_was": "nx-27017 takes no NaN and no infinity",
     "uuid_comes_back_as_it_was": "nx-27017 forgets the subtype of binary values",
+    "a_violated_constraint_is_a_reject_of_its_row": "nx-27017 has no validators",
+    "a_replacement_goes_on_with_batches_of_another_size": "nx-27017 renames no collection",
+    "a_row_near_the_size_of_a_document_is_written_or_refused_alone": "nx-27017 has a limit of its own",
+    "a_write_at_its_bound_goes_in_and_one_over_it_is_not_cut": "nx-27017 takes minutes for 100,000 rows",
     "hostile_names_and_values_are_just_data": "nx-27017 takes only [A-Za-z0-9_] in names",
 }
+LARGEST = 16 << 20
 # What the sink for MongoDB does not offer.
 ABSENT = {
     "transactional": "MongoDB is loaded without transactions: the receipt follows the rows",
@@ -118,6 +123,8 @@ class MongoLab:
             return {name: self.stored(kind, one) for name, one in value.items()}
         if isinstance(value, list):
             return [self.stored(kind, one) for one in value]
+        if isinstance(value, str) and len(value.encode()) > LARGEST:
+            raise ValueError("a document has at most 16 MB")
         if isinstance(value, Decimal):
             if len(value.as_tuple().digits) > 34:
                 raise ValueError("Decimal128 has 34 digits")

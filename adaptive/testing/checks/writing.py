@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import pyarrow as pa
-
 from adaptive.rows import Row
 from adaptive.testing.checks.items import ITEMS, ids, items, started, table_of
 from adaptive.testing.checks.registry import check
@@ -96,23 +94,6 @@ def a_failed_write_leaves_the_transaction_usable(lab: Lab) -> None:
         sink.write(items(5, 5))
         sink.commit()
     assert ids(lab) == [1, 2, *kept, 5]
-
-
-@check("append")
-def two_hundred_columns(lab: Lab) -> None:
-    """A wide table, half of it NULL."""
-    names = [f"c{number}" for number in range(200)]
-    schema = pa.schema([("item_id", pa.int64()), *((name, pa.int64()) for name in names)])
-    rows: list[Row] = [
-        {"item_id": i, **{name: i if n % 2 else None for n, name in enumerate(names)}} for i in range(2_000)
-    ]
-    with closing(lab.sink("wide")) as sink:
-        sink.open()
-        sink.prepare(a_load(), schema)
-        sink.begin()
-        sink.write(rows)
-        sink.commit()
-    assert sorted(lab.rows("wide"), key=lambda row: row["item_id"]) == rows
 
 
 @check("append")
