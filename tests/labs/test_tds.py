@@ -1,83 +1,34 @@
-"""The stand-in for SQL Server, seen through Microsoft's driver."""
+"""The stand-in for SQL Server, seen through Microsoft's ODBC driver."""
 
 from __future__ import annotations
 
 import struct
-import threading
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from labs import sqlserver, tds
+from labs.tds.clients import count, error, odbc
 
 if reason := sqlserver.missing():
     pytest.skip(reason, allow_module_level=True)
 
-from adaptive.sinks.sqlserver import _find_driver, _pyodbc
+from adaptive.sinks.sqlserver import _pyodbc
 
 pyodbc = _pyodbc()
-
-ITEMS = """CREATE TABLE dbo.items (id int NOT NULL CONSTRAINT pk_items PRIMARY KEY, name nvarchar(5) NULL,
-    amount int NULL CONSTRAINT positive CHECK (amount > 0), price decimal(6,2) NULL)"""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tds.Served]:
-    with tds.serving() as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: tds.Served, request: pytest.FixtureRequest) -> str:
-    url = server.create(f"lab{abs(hash(request.node.nodeid))}")
-    with closing(connect(url, autocommit=True)) as link:
-        link.execute(ITEMS)
-    return url
-
-
-@pytest.fixture
-def link(url: str) -> Iterator[Any]:
-    """A connection without autocommit."""
-    with closing(connect(url)) as found:
-        yield found
-
-
-def connect(url: str, *, autocommit: bool = False, password: str | None = None, database: str = "") -> Any:
-    parts = urlsplit(url)
-    return pyodbc.connect(
-        f"DRIVER={{{_find_driver()}}};SERVER=127.0.0.1,{parts.port};UID={parts.username};"
-        f"PWD={password or parts.password};DATABASE={database or unquote(parts.path[1:])};"
-        "Encrypt=no;UseFMTONLY=yes",
-        autocommit=autocommit,
-    )
-
-
-def error(link: Any, statement: str, *values: Any) -> tuple[str, int]:
-    """Run a statement that fails; return SQLSTATE and number."""
-    with pytest.raises(pyodbc.Error) as caught:
-        link.execute(statement, *values)
-    state, text = caught.value.args[:2]
-    return state, int(text.split(" (SQL")[0].rpartition("(")[2].rstrip(")"))
-
-
-def count(link: Any) -> int:
-    found: int = link.execute("SELECT COUNT(*) FROM items").fetchval()
-    return found
-
 
 # --- connecting ---
 
 
 def test_a_wrong_password_and_a_missing_database_are_refused(server: tds.Served) -> None:
     with pytest.raises(pyodbc.Error, match="18456"):
-        connect(server.url, password="wrong")
+        odbc(server.url, password="wrong")
     with pytest.raises(pyodbc.Error, match="4060"):
-        connect(server.url, database="nowhere")
+        odbc(server.url, database="nowhere")
 
 
 def test_what_is_not_known_fails_and_quotes_the_statement(link: Any) -> None:
@@ -178,113 +129,6 @@ def test_a_denied_right_is_told_and_enforced(server: tds.Served, link: Any) -> N
     assert error(link, "INSERT INTO locked VALUES (1)") == ("42000", 229)
 
 
-# --- transactions ---
-
-
-def test_rows_appear_to_others_with_the_commit(url: str, link: Any) -> None:
-    link.execute("INSERT INTO items (id) VALUES (1)")
-    with closing(connect(url)) as other:
-        assert count(other) == 0
-        link.commit()
-        assert count(other) == 1
-
-
-def test_a_rollback_and_a_lost_connection_undo_everything(url: str) -> None:
-    with closing(connect(url)) as link:
-        link.execute("INSERT INTO items (id) VALUES (1)")
-        link.rollback()
-        assert count(link) == 0
-        link.execute("CREATE TABLE made (id int)")
-        link.execute("INSERT INTO items (id) VALUES (2)")
-    with closing(connect(url)) as link:
-        assert count(link) == 0
-        assert link.execute("SELECT OBJECT_ID('made')").fetchval() is None
-
-
-def test_a_savepoint_is_gone_back_to(link: Any) -> None:
-    link.execute("INSERT INTO items (id) VALUES (1)")
-    link.execute("SAVE TRANSACTION here")
-    for _ in range(2):
-        link.execute("INSERT INTO items (id) VALUES (2)")
-        link.execute("ROLLBACK TRANSACTION here")
-    assert count(link) == 1
-    assert tuple(link.execute("SELECT @@TRANCOUNT, XACT_STATE()").fetchone()) == (1, 1)
-
-
-def test_a_failed_statement_leaves_the_transaction_and_a_failed_conversion_ends_it(link: Any) -> None:
-    link.execute("INSERT INTO items (id) VALUES (1)")
-    assert error(link, "INSERT INTO items (id) SELECT 2 UNION ALL SELECT 1")[1] == 2627
-    assert count(link) == 1
-    assert error(link, "INSERT INTO items (id) VALUES ('x')")[1] == 245
-    assert count(link) == 0
-
-
-def test_xact_abort_rolls_back(link: Any) -> None:
-    link.execute("SET XACT_ABORT ON")
-    link.execute("INSERT INTO items (id) VALUES (1)")
-    assert error(link, "INSERT INTO items (id) VALUES (1)")[1] == 2627
-    assert count(link) == 0
-
-
-def test_a_doomed_transaction_refuses_to_write_and_ends_with_the_batch(url: str) -> None:
-    with closing(connect(url, autocommit=True)) as link:
-        doomed = """SET NOCOUNT ON; BEGIN TRANSACTION;
-            BEGIN TRY INSERT INTO items (id) VALUES (1); INSERT INTO items (id) VALUES ('x')
-            END TRY BEGIN CATCH {} END CATCH"""
-        found = link.execute(doomed.format("SELECT XACT_STATE(), ERROR_NUMBER(); ROLLBACK")).fetchone()
-        assert tuple(found) == (-1, 245)
-        assert error(link, doomed.format("INSERT INTO items (id) VALUES (2)"))[1] == 3930
-        assert error(link, doomed.format("DECLARE @x int"))[1] == 3998
-        assert count(link) == 0
-
-
-def test_who_waits_too_long_gets_1222(url: str, link: Any) -> None:
-    link.execute("INSERT INTO items (id) VALUES (1)")
-    with closing(connect(url)) as other:
-        other.execute("SET LOCK_TIMEOUT 10")
-        assert error(other, "INSERT INTO items (id) VALUES (2)")[1] == 1222
-
-
-def test_a_second_insert_of_a_key_waits_for_the_first(url: str, link: Any) -> None:
-    link.execute("INSERT INTO items (id) VALUES (1)")
-    found: list[tuple[str, int]] = []
-
-    def insert() -> None:
-        with closing(connect(url)) as other:
-            found.append(error(other, "INSERT INTO items (id) VALUES (1)"))
-
-    thread = threading.Thread(target=insert)
-    thread.start()
-    thread.join(0.2)
-    assert thread.is_alive()
-    link.commit()
-    thread.join()
-    assert found == [("23000", 2627)]
-
-
-def test_a_circle_of_waits_has_one_victim(url: str, link: Any) -> None:
-    lock = """SET NOCOUNT ON; DECLARE @got int;
-        EXEC @got = sp_getapplock @Resource = ?, @LockMode = 'Exclusive'; SELECT @got"""
-    assert link.execute(lock, "a").fetchval() == 0
-    with closing(connect(url)) as other:
-        other.execute("INSERT INTO items (id) VALUES (1)")
-        found: list[int] = []
-
-        def ask() -> None:
-            found.append(other.execute(lock, "a").fetchval())
-            other.rollback()
-
-        thread = threading.Thread(target=ask)
-        thread.start()
-        try:
-            link.execute("INSERT INTO items (id) VALUES (2)")
-        except pyodbc.Error as caught:
-            found.append(caught.args[0])
-        link.rollback()
-        thread.join()
-    assert found in (["40001", 1], [-3])  # whoever asks last
-
-
 # --- arrays ---
 
 
@@ -334,20 +178,20 @@ def test_a_fault_comes_once(server: tds.Served, link: Any) -> None:
 
 
 def test_a_commit_can_lose_its_acknowledgement(server: tds.Served, url: str) -> None:
-    link = connect(url)
+    link = odbc(url)
     link.execute("INSERT INTO items (id) VALUES (1)")
     server.fail_next(None, "COMMIT", after=True)
     with pytest.raises(pyodbc.Error, match="08S01"):
         link.commit()
-    with closing(connect(url)) as other:
+    with closing(odbc(url)) as other:
         assert count(other) == 1
 
 
 def test_cut_connections_are_rolled_back_at_once(server: tds.Served, url: str) -> None:
-    link = connect(url)
+    link = odbc(url)
     link.execute("INSERT INTO items (id) VALUES (1)")
     server.drop_connections(urlsplit(url).path[1:])
-    with closing(connect(url)) as other:
+    with closing(odbc(url)) as other:
         other.execute("INSERT INTO items (id) VALUES (1)")
     with pytest.raises(pyodbc.Error, match="08S01"):
         link.execute("SELECT 1")

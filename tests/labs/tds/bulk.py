@@ -23,7 +23,7 @@ from labs.tds.objects import NAME, Column, Table
 from labs.tds.rows import check_rights
 from labs.tds.translate import Plan, Translator
 from labs.tds.types import TEXTS, Type, read_type
-from labs.tds.values import type_from_text
+from labs.tds.values import filled, type_from_text
 
 if TYPE_CHECKING:
     from labs.tds.session import Session
@@ -183,7 +183,7 @@ def _reader(column: Column) -> Decoder:
     """Return what reads a value as it is stored."""
     read, kind = decoder(column.type), column.type
     if kind.name in ("char", "nchar"):
-        return _then(read, lambda text: text.ljust(kind.size))
+        return _then(read, lambda text: filled(text, kind))
     if kind.name == "binary":
         return _then(read, lambda raw: raw.ljust(kind.size, b"\0"))
     if kind.name in ("real", "float"):

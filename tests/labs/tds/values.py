@@ -126,16 +126,21 @@ def _text(value: Any, source: Type, target: Type, cut: bool) -> str:
     text = _words(value, source)
     if target.name in ("varchar", "char"):
         text = text.encode("cp1252", "replace").decode("cp1252")
-    size = (
-        len(text)
-        if target.name in ("varchar", "char") or text.isascii()
-        else len(text.encode("utf-16-le")) // 2
-    )
-    if 0 <= target.size < size:
+    if 0 <= target.size < _length(text, target):
         if not cut and len(text.rstrip(" ")) > target.size:
             raise SqlError(8152, value=text[: target.size])
         text = text[: target.size]
-    return text.ljust(target.size) if target.name in ("char", "nchar") else text
+    return filled(text, target)
+
+
+def filled(text: str, target: Type) -> str:
+    """Return a text with the spaces that one of a fixed length is stored with."""
+    return text + " " * (target.size - _length(text, target)) if target.name in ("char", "nchar") else text
+
+
+def _length(text: str, target: Type) -> int:
+    narrow = target.name in ("varchar", "char") or text.isascii()
+    return len(text) if narrow else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _words(value: Any, source: Type) -> str:
