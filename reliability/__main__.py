@@ -25,7 +25,6 @@ class Attack(NamedTuple):
 
 ALL = tuple(KINDS)
 CONNECTED = ("postgres", "mongo", "sqlserver")
-RENAMING = ("sqlite", "postgres", "sqlserver")  # nx-27017 renames no collection, so it cannot replace
 ATTACKS = {
     "kills": Attack(kills.prove, ALL, 200),
     "cuts": Attack(cuts.prove, CONNECTED, 100),
@@ -33,7 +32,7 @@ ATTACKS = {
     "poison": Attack(poison.prove, ALL, 37),
     "letters": Attack(letters.prove, ALL, 50),
     "stalls": Attack(stalls.prove, ALL, 10),
-    "replace": Attack(replacing.prove, RENAMING, 50),
+    "replace": Attack(replacing.prove, ALL, 50),
     "soak": Attack(soak.prove, ALL, 30),  # minutes
 }
 

@@ -9,14 +9,16 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import psycopg
+from bson import decode_all
 from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the labs belong to the tests
 
@@ -187,15 +189,16 @@ class _Mongo:
     """A database of a MongoDB server."""
 
     name = "mongo"
+    types = "price=decimal(18,4)"
     commit = b"insert\0\x11\0\0\0_adaptive_ledger\0"  # there are no transactions: the receipt is the commit
 
     def __init__(self, url: str) -> None:
         self.url, self._name = url, urlsplit(url).path[1:]
         with self._client() as client:
             about = client.admin.command("buildInfo")
-        stand_in = about.get("process") == "nx_27017"
-        self.server = "nx-27017 over SQLite, a stand-in" if stand_in else f"MongoDB {about['version']}"
-        self.types = "price=float64" if stand_in else "price=decimal(18,4)"  # it cannot store Decimal128
+        self._stand_in = about.get("process") == "mongo_wire"
+        stand_in = "the server in memory of tests/labs/mongo_wire, a stand-in"
+        self.server = stand_in if self._stand_in else f"MongoDB {about['version']}"
 
     def _client(self) -> MongoClient[dict[str, Any]]:
         return MongoClient(self.url)
@@ -205,11 +208,15 @@ class _Mongo:
             return set(client[self._name].list_collection_names())
 
     def totals(self, table: str) -> Totals:
-        with self._client() as client:
-            found = client[self._name][table].find({}, {"_id": 0, "order_id": 1, "quantity": 1})
-            rows = [(row["order_id"], row["quantity"]) for row in found]
-        keys, quantities = [key for key, _ in rows], [quantity for _, quantity in rows]
+        rows = self._read(table, "order_id", "quantity")
+        keys, quantities = [row["order_id"] for row in rows], [row["quantity"] for row in rows]
         return Totals(len(rows), len(set(keys)), sum(keys), sum(quantities))
+
+    def _read(self, table: str, *fields: str) -> list[dict[str, Any]]:
+        with self._client() as client:
+            found = client[self._name][table]
+            batches: Iterable[Any] = found.find_raw_batches({}, dict.fromkeys(fields, 1) | {"_id": 0})
+            return [row for batch in batches for row in decode_all(batch)]
 
     def rows(self, table: str) -> int:
         with self._client() as client:
@@ -219,21 +226,28 @@ class _Mongo:
         return nullcontext(self)
 
     def keys(self, table: str) -> set[int]:
-        with self._client() as client:
-            return {row["order_id"] for row in client[self._name][table].find({}, {"order_id": 1})}
+        return {row["order_id"] for row in self._read(table, "order_id")}
 
-    def make(self, table: str) -> bool:  # noqa: ARG002 - a collection needs no columns
-        return False
+    def make(self, table: str) -> bool:
+        with self._client() as client:
+            made = client[self._name].create_collection(table, validator={"quantity": {"$gt": 0}})
+            made.create_index("order_id", unique=True)
+        return True
 
     def drop(self, table: str) -> None:
         with self._client() as client:
             client[self._name][table].drop()
 
     def sessions(self) -> int:
-        return 0
+        everybody = {"$currentOp": {"allUsers": True, "idleConnections": True}}
+        with self._client() as client:
+            return len(list(client.admin.aggregate([everybody, {"$match": {"appName": "adaptive"}}])))
 
     def restart(self) -> bool:
-        return False
+        if self._stand_in:
+            with self._client() as client, suppress(AutoReconnect):
+                client.admin.command("crash")
+        return self._stand_in
 
 
 class _Sqlserver(_Sql):
@@ -293,7 +307,7 @@ class Kind(NamedTuple):
 KINDS = {
     "sqlite": Kind(lambda: tempfile.TemporaryDirectory(prefix="adaptive-lite-"), _sqlite),
     "postgres": Kind(postgres.server, _postgres, postgres.ADVICE),
-    "mongo": Kind(mongodb.server, _mongo, mongodb.ADVICE),
+    "mongo": Kind(mongodb.server, _mongo),
     "sqlserver": Kind(lambda: nullcontext() if sqlserver.missing() else sqlserver.server(), _sqlserver,
                       sqlserver.missing() or ""),
 }  # fmt: skip

@@ -61,9 +61,10 @@ Write: TypeAlias = Callable[[Any], list[Rejection]]
 Verdict: TypeAlias = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 
 MODES = ("append", "ignore", "upsert", "replace")
-# Milliseconds, unless the URL says otherwise. A majority that is lost ends a write in doubt after 60 s; a
+# Unless the URL says otherwise. Milliseconds: a majority that is lost ends a write in doubt after 60 s; a
 # server that has fallen silent does so later than that, so that the clearer error comes first.
-DEFAULTS = {"serverSelectionTimeoutMS": 5_000, "wtimeoutMS": 60_000, "socketTimeoutMS": 120_000}
+DEFAULTS = {"serverSelectionTimeoutMS": 5_000, "wtimeoutMS": 60_000, "socketTimeoutMS": 120_000,
+            "appName": "adaptive"}  # fmt: skip
 UPSERT_ROWS = 1_000  # between two looks at the owner; pymongo sends about as many at once
 COMPACT_REJECTS = 100_000  # positions in one receipt: 4 MB of the 16 MB that a document may have
 PIECE_ROWS, PIECE_BYTES = 16_384, 64_000_000  # encoded at once: 1,000 rows cost 4 times as much each

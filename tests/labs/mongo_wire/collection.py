@@ -86,7 +86,7 @@ class Collection:
         known = self._looked_up(wanted)
         for identity in list(self.documents) if known is None else known:
             document = RawBSONDocument(self.documents[identity], LAZY)
-            if matches(document, wanted):
+            if not wanted or matches(document, wanted):
                 yield identity, document
 
     def _looked_up(self, wanted: Mapping[str, Any]) -> list[Hashable] | None:
