@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -53,6 +54,15 @@ class Lab(Protocol):
         be returned as they are. Raises ValueError for a value that the database cannot hold, and that has
         to be refused.
         """
+
+    def stranger(self) -> AbstractContextManager[Lab]:
+        """Yield this database as a user without rights on its tables has it."""
+
+    def statements(self, text: str) -> list[str]:
+        """Return the statements in a text that tells such a user which rights are missing."""
+
+    def mend(self, statement: str) -> None:
+        """Run such a statement, as somebody who may."""
 
     def break_links(self) -> None:
         """Cut every connection that sinks hold, from the server's side, if there is a server."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -9,6 +11,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -87,6 +90,29 @@ class SqliteLab:
             return without_nul(value)
         return str(value) if isinstance(value, date | UUID) else in_json(value)
 
+    @contextmanager
+    def stranger(self) -> Iterator[SqliteLab]:
+        """Yield the file as one that nobody may write, which for root is not a matter of its mode.
+
+        A file of a later version says so in byte 18; https://www.sqlite.org/fileformat2.html, 1.3.3.
+        """
+        self._set_version(3)
+        yield self
+
+    def statements(self, text: str) -> list[str]:
+        return re.findall("writable", text)
+
+    def mend(self, statement: str) -> None:
+        assert statement == "writable"
+        self._set_version(1)
+
+    def _set_version(self, number: int) -> None:
+        if not self._path.exists():
+            self.execute("CREATE TABLE other (id)")
+        with self._path.open("r+b") as file:
+            file.seek(18)
+            file.write(bytes([number]))
+
     def break_links(self) -> None:
         return
 
@@ -128,6 +154,23 @@ class PostgresLab:
         return (
             without_nul(value) if isinstance(value, str) else in_json(value) if pat.is_nested(kind) else value
         )
+
+    @contextmanager
+    def stranger(self) -> Iterator[PostgresLab]:
+        user = f"stranger_{secrets.token_hex(4)}"
+        self.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'secret'")
+        try:
+            place = urlsplit(self.url).netloc.rpartition("@")[2]
+            yield PostgresLab(urlsplit(self.url)._replace(netloc=f"{user}:secret@{place}").geturl())
+        finally:
+            self.execute(f"DROP OWNED BY {user}")
+            self.execute(f"DROP ROLE {user}")
+
+    def statements(self, text: str) -> list[str]:
+        return re.findall(r"GRANT [^;]+", text)
+
+    def mend(self, statement: str) -> None:
+        self.execute(statement)
 
     def break_links(self) -> None:
         self.execute(

@@ -7,6 +7,7 @@ Microsoft's ODBC driver is between.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,17 @@ FILLS = """
     CREATE TABLE fills (fill_id int PRIMARY KEY, order_id int REFERENCES orders (order_id),
         quantity int CHECK (quantity > 0))"""
 ABSENT = {"a_deferred_constraint_fails_before_the_commit": "SQL Server has no deferred constraints"}
-DEVIATIONS = {"a_deadlock_is_a_retry": "all locks of the stand-in for SQL Server are one"}
+DEVIATIONS = {
+    "a_deadlock_is_a_retry": "all locks of the stand-in for SQL Server are one",
+    **dict.fromkeys(
+        (
+            "missing_rights_are_named_with_what_mends_them",
+            "the_right_to_make_a_table_is_named",
+            "a_write_without_a_right_is_fatal",
+        ),
+        "the stand-in for SQL Server has one login",
+    ),
+}
 DATETIMEOFFSET = -155  # pyodbc hands it over as bytes
 SESSIONS = "SELECT session_id FROM sys.dm_exec_sessions WHERE database_id = DB_ID(?) AND session_id <> @@SPID"
 
@@ -135,6 +146,24 @@ class SqlserverLab:
         if isinstance(value, UUID):
             return str(value).upper()
         return finite(value) if isinstance(value, float) else in_json(value) if pat.is_nested(kind) else value
+
+    @contextmanager
+    def stranger(self) -> Iterator[SqlserverLab]:
+        user, password = f"stranger_{secrets.token_hex(4)}", f"Aa1-{secrets.token_hex(12)}"
+        self.execute(f"CREATE LOGIN [{user}] WITH PASSWORD = '{password}', CHECK_POLICY = OFF")
+        self.execute(f"CREATE USER [{user}] FOR LOGIN [{user}]")
+        try:
+            place = urlsplit(self.url).netloc.rpartition("@")[2]
+            yield SqlserverLab(urlsplit(self.url)._replace(netloc=f"{user}:{password}@{place}").geturl())
+        finally:
+            self.execute(f"DROP USER [{user}]")
+            self.execute(f"DROP LOGIN [{user}]")
+
+    def statements(self, text: str) -> list[str]:
+        return re.findall(r"GRANT [^;]+", text)
+
+    def mend(self, statement: str) -> None:
+        self.execute(statement)
 
     def break_links(self) -> None:
         name = urlsplit(self.url).path[1:]

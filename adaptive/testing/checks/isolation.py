@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from adaptive.rows import Row
-from adaptive.testing.checks.items import ids, isolated, items, started
+from adaptive.testing.checks.items import ITEMS, ids, isolated, items, started, table_of
 from adaptive.testing.checks.registry import check
-from adaptive.testing.lab import Lab
+from adaptive.testing.lab import Lab, a_load
 
 Spoil = Callable[[Row, Sequence[Row]], Row]  # a row, and those before it in the same write
 
@@ -74,7 +74,7 @@ def a_row_with_an_unknown_column_is_isolated(lab: Lab) -> None:
     isolates_one_row(lab, unknown)
 
 
-def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
+def isolates_many_rows(lab: Lab, *spoils: Spoil, arrow: bool = False) -> None:
     """Write 10,000 rows, 100 of them bad, some of those neighbours."""
     lab.make_items([{"item_id": 0, "name": "there", "amount": 1}])
     rows = items(1, 10_000)
@@ -82,7 +82,7 @@ def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
     for number, index in enumerate(bad):
         rows[index] = spoils[number % len(spoils)](rows[index], items(index, index))
     with closing(started(lab)) as sink:
-        refused, _ = isolated(sink, rows)
+        refused, _ = isolated(sink, table_of(rows, sink.prepare(a_load(), ITEMS)) if arrow else rows)
     assert refused == bad
     assert ids(lab) == [0, *(row["item_id"] for index, row in enumerate(rows) if index not in set(bad))]
 
@@ -91,6 +91,12 @@ def isolates_many_rows(lab: Lab, *spoils: Spoil) -> None:
 def many_rows_with_taken_keys_are_isolated(lab: Lab) -> None:
     """The good ones are written, however many are refused."""
     isolates_many_rows(lab, taken)
+
+
+@check("append", "arrow")
+def many_rows_of_an_arrow_table_are_isolated(lab: Lab) -> None:
+    """The same, of a table of columns."""
+    isolates_many_rows(lab, taken, arrow=True)
 
 
 @check("append")
