@@ -53,11 +53,12 @@ UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)  # what a form 
 LEDGER = (
     "CREATE TABLE IF NOT EXISTS {loads} (load TEXT PRIMARY KEY, fingerprint TEXT, source TEXT,"
     " mapping TEXT, target TEXT COLLATE NOCASE, mode TEXT, state TEXT, rows INTEGER, rejected INTEGER,"
-    " started_at TEXT, finished_at TEXT, schema BLOB)",
+    " started_at TEXT, finished_at TEXT)",
     "CREATE TABLE IF NOT EXISTS {splits} (load TEXT, split INTEGER, owner TEXT, PRIMARY KEY (load, split))",
     "CREATE TABLE IF NOT EXISTS {ledger} (load TEXT, batch TEXT, segments TEXT, rows INTEGER,"
     " rejected TEXT, committed_at TEXT, PRIMARY KEY (load, batch))",
 )
+TYPES = "CREATE TABLE IF NOT EXISTS {types} (target TEXT COLLATE NOCASE PRIMARY KEY, schema BLOB)"
 KEYS = (
     "CREATE TABLE IF NOT EXISTS {keys} (target TEXT COLLATE NOCASE, key TEXT, claimed_at TEXT,"
     " PRIMARY KEY (target, key)) WITHOUT ROWID"
@@ -71,6 +72,9 @@ FOREIGN_KEYS = """
     SELECT id, "table", "from", coalesce("to",
         (SELECT name FROM pragma_table_info(keys."table", 'main') AS parent WHERE parent.pk = keys.seq + 1))
     FROM pragma_foreign_key_list(?, 'main') AS keys ORDER BY id, seq"""
+BUSY = "{} has a transaction open in {}; end it or wait, then repeat the command"
+LOCK = re.compile(r"^\d+: POSIX +ADVISORY +WRITE ([1-9]\d*) \S+:(\d+) (\d+) (\d+)$", re.MULTILINE)
+WRITE_LOCKS = 120, 0x40000001  # the bytes that a writer locks, with a write-ahead log and with a journal
 RETRY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_SCHEMA}
 REJECT = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
 RIGHTS = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
@@ -81,7 +85,7 @@ AFFINITIES = (
     (".*BLOB", ("BLOB", "binary")), ("$", ("BLOB", "string")), (".*(REAL|FLOA|DOUB)", ("REAL", "double")),
     ("BOOL", ("NUMERIC", "bool")), ("DATE$", ("NUMERIC", "date32")), ("", ("NUMERIC", "string")),
 )  # fmt: skip
-ROUNDING = ("NUMERIC", "INTEGER")
+EVENTS = ("INSERT", "UPDATE")
 MODES = ("append", "ignore", "upsert", "replace")
 
 
@@ -110,6 +114,104 @@ class _Column(NamedTuple):
         return str(_first(AFFINITIES, self.declared)[0])
 
 
+class _Session:
+    """A connection and the transaction that is open on it: of a sink and of those beside it."""
+
+    def __init__(self, path: Path, ledger: _Ledger | None) -> None:
+        self.path = path
+        self.ledger = ledger  # for a sink beside, too: it remembers the types of the tables that were made
+        self.receipt: tuple[str, str] | None = None  # load and batch
+        self.staged: set[str] = set()  # the tables that have a staging file attached
+        self.checked: set[str] = set()  # the tables whose deferred foreign keys each write checks
+        self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
+        self.immediate = False  # deferred foreign keys are checked by each write, not by commit
+        self._db: sqlite3.Connection | None = None
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """Return the connection, made at the first use."""
+        if self._db is None:
+            new = not self.path.exists() or not self.path.stat().st_size
+            # Opened by one thread and used by another, perhaps, but never by two at once.
+            self._db = sqlite3.connect(
+                f"file:{quote(str(self.path))}", BUSY_SECONDS, 0, None, check_same_thread=False, uri=True
+            )
+            if new:
+                with suppress(sqlite3.OperationalError):  # another process is making it right now
+                    self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=EXTRA")
+            self._db.execute("PRAGMA foreign_keys=ON")
+        return self._db
+
+    def close(self) -> None:
+        self.rollback()
+        with suppress(sqlite3.Error):
+            if self._db:
+                self._db.close()
+        self._db = None
+
+    def begin(self) -> None:
+        """Take the write lock; an error says who has it."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                error.args = (BUSY.format(_lock_holder(self.path), self.path),)
+            raise
+
+    def rollback(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._db and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        self._end()
+
+    def commit(self) -> None:
+        for table in self.checked:
+            for event in EVENTS:
+                self.db.execute(f"DROP TRIGGER IF EXISTS temp.{_check_name(table, event)}")
+        try:
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            vars(error)["at_commit"] = True
+            self.doomed = not self.db.in_transaction
+            self.immediate = _code(error) == sqlite3.SQLITE_CONSTRAINT
+            raise
+        self.immediate = False
+        self._end()
+
+    def _end(self) -> None:
+        self.doomed, self.receipt, self.checked = False, None, set()
+        for table in sorted(self.staged):
+            with suppress(sqlite3.Error):
+                self.db.execute(f"DETACH {_stage(table)}")
+                self.staged.remove(table)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit what is done within, or roll it back if that fails."""
+        self.begin()
+        try:
+            yield self.db
+            self.db.execute("COMMIT")
+        except BaseException:
+            self.rollback()
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what is done within if it fails, and leave the transaction usable if SQLite does."""
+        self.db.execute("SAVEPOINT adaptive_write")
+        try:
+            yield
+        except BaseException:
+            self.doomed = not self.db.in_transaction
+            if not self.doomed:
+                self.db.execute("ROLLBACK TO adaptive_write")
+                self.db.execute("RELEASE adaptive_write")
+            raise
+        self.db.execute("RELEASE adaptive_write")
+
+
 class SqliteSink:
     """Write one table of a SQLite file; `adaptive.protocols.Sink` has the contract of each member.
 
@@ -121,7 +223,7 @@ class SqliteSink:
     keys are enforced: a row without its parent is a bad row.
     """
 
-    capabilities: frozenset[Any] = frozenset({*MODES, "arrow", "transactional", "create", "keys"})
+    capabilities: frozenset[Any] = frozenset({*MODES, "arrow", "transactional", "create", "keys", "tables"})
     max_rows: int | None = None
     max_bytes: int | None = None
     max_writers: int | None = 1  # SQLite has one write lock per file
@@ -154,29 +256,36 @@ class SqliteSink:
         self.path, self.table, self.mode = _path(url), table, mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self._ledger = None if ledger is None else _Ledger(ledger)
+        self._session = _Session(self.path, self._ledger)
+        self._url = url
         self.duplicates = 0
-        self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
-        self._db: sqlite3.Connection | None = None
-        self._attached = False  # a staging file
-        self._batch: tuple[str, str] | None = None  # load and batch of the open receipt
-        self._immediate = False  # deferred foreign keys are checked by each write, not by commit
         self._columns: list[_Column] = []
         self._types: dict[str, pa.DataType] = {}  # if a load made the table
+
+    @property
+    def doomed(self) -> bool:
+        """Return whether the transaction can only be rolled back."""
+        return self._session.doomed
+
+    def beside(self, table: str, *, mode: str = "append", key: str | Sequence[str] = ()) -> SqliteSink:
+        """Return a sink for another table that writes within this one's transactions, without a ledger.
+
+        Raises ValueError for impossible arguments, mode `replace` included.
+        """
+        sink = SqliteSink(self._url, table=table, mode=mode, key=key, ledger=None)
+        sink._session = self._session
+        return sink
 
     def open(self) -> None:
         """Connect if the file exists, else `prepare` or `begin` makes it; a missing folder is an OSError."""
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"{self.path.parent} is no folder; make it first")
         if self.path.exists():
-            self._connection().execute("PRAGMA schema_version")
+            self._session.db.execute("PRAGMA schema_version")
 
     def close(self) -> None:
         """Disconnect, rolling back what is open."""
-        self.rollback()
-        with suppress(sqlite3.Error):
-            if self._db:
-                self._db.close()
-        self._db = None
+        self._session.close()
 
     def __enter__(self) -> Self:
         self.open()
@@ -184,31 +293,6 @@ class SqliteSink:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._db is None:
-            new = not self.path.exists() or not self.path.stat().st_size
-            # Opened by one thread and used by another, perhaps, but never by two at once.
-            self._db = sqlite3.connect(
-                f"file:{quote(str(self.path))}", BUSY_SECONDS, 0, None, check_same_thread=False, uri=True
-            )
-            if new:
-                with suppress(sqlite3.OperationalError):  # another process is making it right now
-                    self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=EXTRA")
-            self._db.execute("PRAGMA foreign_keys=ON")
-        return self._db
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._connection()
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-            db.execute("COMMIT")
-        except BaseException:
-            self.rollback()
-            raise
 
     # --- the coordinator's part ---
 
@@ -220,24 +304,23 @@ class SqliteSink:
         if schema is None and not self.path.exists():
             raise self._missing()
         try:
-            with self._transaction() as db:
-                created = None if self._describe(db) else self._create(db, schema)
+            with self._session.transaction() as db:
                 if self._ledger:
                     self._ledger.make(db, keys=bool(load.get("keys")))
-                    self._start(db, self._ledger, load, created)
-                self._describe(db)
-                if created and not self._ledger:  # which would remember the types
-                    self._types = _stored_schema(created)
+                if not self._describe(db):
+                    self._create(db, schema)
+                if self._ledger:
+                    self._start(db, self._ledger, load)
                 self._check_key(db)
         except sqlite3.OperationalError as error:
             if _code(error) in RIGHTS:
-                raise PermissionError(f"{self.path} and its folder must be writable: {error}") from error
+                raise PermissionError(self._explained(error)) from error
             raise
         return self.columns()
 
     def columns(self) -> Sequence[tuple[Any, ...]]:
         """Return the table's columns, and change nothing. Raises LookupError if it is missing."""
-        if not self.path.exists() or not self._describe(self._connection()):
+        if not self.path.exists() or not self._describe(self._session.db):
             raise self._missing()
         return [
             (c.name, self._types.get(c.name) or _foreign_type(c.declared), bool(c.nullable), bool(c.default),
@@ -245,8 +328,8 @@ class SqliteSink:
             for c in self._columns
         ]  # fmt: skip
 
-    def _create(self, db: sqlite3.Connection, schema: pa.Schema | None) -> bytes:
-        """Make the missing table, return its types."""
+    def _create(self, db: sqlite3.Connection, schema: pa.Schema | None) -> None:
+        """Make the missing table, and forget what the ledger knows of an earlier one."""
         if schema is None:
             raise self._missing()
         if missing := set(self.key) - set(schema.names):
@@ -255,19 +338,20 @@ class SqliteSink:
         lines = [f"{_q(f.name)} {_declared(f.type)}{' NOT NULL' * (f.name in required)}" for f in schema]
         lines += [f"PRIMARY KEY ({_list(self.key)})"] if self.key else []
         db.execute(f"CREATE TABLE {_q(self._name)} ({', '.join(lines)})")
-        return bytes(schema.remove_metadata().serialize())
+        if self._ledger:
+            self._ledger.forget(db, self._name)
+        if self._session.ledger:
+            self._session.ledger.remember(db, self._name, schema)
+        self._describe(db)
+        self._types = {field.name: _normal(field.type) for field in schema}
 
     def _missing(self) -> LookupError:
         return LookupError(f"no table {self.table!r} in {self.path}; make it, or load with --create")
 
-    def _start(
-        self, db: sqlite3.Connection, ledger: _Ledger, load: Mapping[str, Any], created: bytes | None
-    ) -> None:
-        if created:
-            ledger.forget(db, self._name)
+    def _start(self, db: sqlite3.Connection, ledger: _Ledger, load: Mapping[str, Any]) -> None:
         if ledger.done(db, load["load"]):
             return
-        ledger.enter_load(db, {**load, "target": self._name, "mode": self.mode}, created)
+        ledger.enter_load(db, {**load, "target": self._name, "mode": self.mode})
         wanted = set(map(_replacement, ledger.replacing(db)))
         found = {name for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
         for stray in {name for name in found if name.startswith("_adaptive_new_")} - wanted:
@@ -301,14 +385,13 @@ class SqliteSink:
         """Return the loads of the table, oldest first; of all tables if none is set."""
         found = self._read("{loads} WHERE ?1 IS NULL OR target = ?1 ORDER BY started_at", self.table)
         for load in found:
-            del load["schema"]
             for name in ("started_at", "finished_at"):
                 load[name] = load[name] and datetime.fromisoformat(load[name])
         return found
 
     def empty(self) -> bool:
         """Return whether the table has no rows, or is missing."""
-        if not self.path.exists() or not self._describe(db := self._connection()):
+        if not self.path.exists() or not self._describe(db := self._session.db):
             return True
         return not db.execute(f"SELECT 1 FROM {_q(self._name)} LIMIT 1").fetchone()  # noqa: S608 - quoted
 
@@ -319,9 +402,9 @@ class SqliteSink:
 
     def _read(self, source: str, value: str | None) -> list[dict[str, Any]]:
         """Read the ledger without making the file or anything in it."""
-        if not self._ledger or not self.path.exists() or not self._ledger.exists(self._connection()):
+        if not self._ledger or not self.path.exists() or not self._ledger.exists(self._session.db):
             return []
-        found = self._ledger.run(self._connection(), f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
+        found = self._ledger.run(self._session.db, f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -333,16 +416,16 @@ class SqliteSink:
         """
         if not self._ledger:
             return
-        self._connection().execute("PRAGMA foreign_keys=OFF")
+        self._session.db.execute("PRAGMA foreign_keys=OFF")
         try:
-            with self._transaction() as db:
+            with self._session.transaction() as db:
                 if not self._ledger.done(db, load["load"]):
                     self._ledger.check_owner(db, load["load"], load["owner"], load["splits"])
                     if self.mode == "replace":
                         self._swap(db, _q(_replacement(load["load"])))
                     self._ledger.close_load(db, load["load"], self.receipts(load["load"]))
         finally:
-            self._connection().execute("PRAGMA foreign_keys=ON")
+            self._session.db.execute("PRAGMA foreign_keys=ON")
 
     def _swap(self, db: sqlite3.Connection, new: str) -> None:
         self._describe(db)
@@ -360,18 +443,14 @@ class SqliteSink:
         """Take the write lock, waiting up to 30 s, and enter the receipt; False if it is there already."""
         if receipt is None and self.mode == "replace":
             raise ValueError("mode replace needs prepare, a receipt in begin, and finish")
-        db = self._connection()
-        db.execute("BEGIN IMMEDIATE")
+        session = self._session
+        session.begin()
         try:
-            fresh = receipt is None or self._kept().enter(db, receipt)
-            self._batch = (receipt["load"], receipt["batch"]) if receipt else None
-            if fresh and not self._columns:
-                self._describe(db)
-            if fresh and self._immediate:
-                self._check_at_once(db)
+            fresh = receipt is None or self._kept().enter(session.db, receipt)
         except BaseException:
             self.rollback()
             raise
+        session.receipt = (receipt["load"], receipt["batch"]) if receipt else None
         if not fresh:
             self.rollback()
         return fresh
@@ -389,19 +468,20 @@ class SqliteSink:
             given = " AND ".join(f"new.{_q(column)} IS NOT NULL" for column in columns)
             equal = " AND ".join(f"{_q(k)} = new.{_q(c)}" for k, c in zip(keys, columns, strict=True))
             orphaned.append(f"{given} AND NOT EXISTS (SELECT 1 FROM {_q(parent)} WHERE {equal})")  # noqa: S608
-        for event in ("INSERT", "UPDATE") if orphaned else ():
+        for event in EVENTS if orphaned else ():
             db.execute(
-                f"CREATE TEMP TRIGGER _adaptive_{event} AFTER {event} ON main.{_q(self._target)}"
-                f" WHEN {' OR '.join(orphaned)}"
+                f"CREATE TEMP TRIGGER {_check_name(self._target, event)}"
+                f" AFTER {event} ON main.{_q(self._target)} WHEN {' OR '.join(orphaned)}"
                 " BEGIN SELECT RAISE(ABORT, 'FOREIGN KEY constraint failed'); END"
             )
+        self._session.checked.add(self._target)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
         """Write mappings; a column that a row lacks gets its default.
 
         Raises sqlite3.Error, OverflowError, UnicodeError or BadValueError with none of the rows written.
         """
-        with self._savepoint():
+        with self._writing():
             first = written = 0
             known = {column.name.lower() for column in self._columns}
             for names, group in groupby(rows, key=tuple):
@@ -417,12 +497,12 @@ class SqliteSink:
     def write_arrow(self, rows: pa.Table) -> list[tuple[int, str, str]]:
         """Write an Arrow table. As `write`; values take the stored forms of this module.
 
-        The first large table of a transaction goes through ADBC. Later ones do not: SQLite detaches no
-        file that the open transaction has read. If SQLite refuses the data, row by row says which row.
+        In each transaction the first many rows go through ADBC. Later ones do not: SQLite detaches no file
+        that the open transaction has read. If SQLite refuses the data, row by row says which row.
         """
-        with self._savepoint():
+        with self._writing():
             stored, written = self._storable(rows), None
-            if len(rows) >= STAGE_ROWS and not self._attached and find_spec("adbc_driver_sqlite"):
+            if len(rows) >= STAGE_ROWS and self._can_stage():
                 written = self._insert_staged(stored)
             if written is None:
                 written = self._insert(stored.column_names, [column.to_pylist() for column in stored.columns])
@@ -431,71 +511,53 @@ class SqliteSink:
 
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Enter idempotency keys of the table in this transaction; return those that were not there."""
-        return self._kept().claim(self._connection(), self._name, keys)
+        return self._kept().claim(self._session.db, self._name, keys)
 
     def release(self, keys: Sequence[str]) -> None:
         """Take back keys that this transaction has claimed."""
-        self._kept().release(self._connection(), self._name, keys)
+        self._kept().release(self._session.db, self._name, keys)
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable.
 
         If a deferred foreign key fails here, the writes of the next transaction check them row by row.
         """
-        db = self._connection()
-        if self._batch:
-            self._kept().correct(db, *self._batch, list(map(list, rejected)), rows)
-        for event in ("INSERT", "UPDATE") if self._immediate else ():
-            db.execute(f"DROP TRIGGER IF EXISTS temp._adaptive_{event}")
-        try:
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            vars(error)["at_commit"] = True
-            self.doomed, self._immediate = not db.in_transaction, _code(error) == sqlite3.SQLITE_CONSTRAINT
-            raise
-        self._immediate = False
-        self._end()
+        session = self._session
+        if session.receipt:
+            self._kept().correct(session.db, *session.receipt, list(map(list, rejected)), rows)
+        session.commit()
 
     def rollback(self) -> None:
         """Drop the transaction, if there is one."""
-        with suppress(sqlite3.Error):
-            if self._db and self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        self._end()
-
-    def _end(self) -> None:
-        self.doomed, self._batch = False, None
-        if self._db and self._attached:
-            with suppress(sqlite3.Error):
-                self._db.execute("DETACH stage")
-                self._attached = False
+        self._session.rollback()
 
     @contextmanager
-    def _savepoint(self) -> Iterator[None]:
-        db = self._connection()
+    def _writing(self) -> Iterator[None]:
+        """Make ready for the rows of a write, which are written as a whole or not at all."""
+        db = self._session.db
         if not db.in_transaction:
             raise sqlite3.ProgrammingError("no transaction is open: call begin first")
-        db.execute("SAVEPOINT adaptive_write")
-        try:
+        if not self._columns:
+            self._describe(db)
+        if self._session.immediate and self._target not in self._session.checked:
+            self._check_at_once(db)
+        with self._session.savepoint():
             yield
-        except BaseException:
-            self.doomed = not db.in_transaction
-            if not self.doomed:
-                db.execute("ROLLBACK TO adaptive_write")
-                db.execute("RELEASE adaptive_write")
-            raise
-        db.execute("RELEASE adaptive_write")
+
+    def _can_stage(self) -> bool:
+        staged, limit = self._session.staged, self._session.db.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED)
+        return self._name not in staged and len(staged) < limit and bool(find_spec("adbc_driver_sqlite"))
 
     def _insert_staged(self, rows: pa.Table) -> int | None:
         """Insert a table by way of a staging file; None if SQLite refuses the data."""
-        db = self._connection()
+        db, stage = self._session.db, _stage(self._name)
         # The attached file stays open without its name: then nothing is left behind if the process is killed.
         with _staging_folder() as folder:
             _fill(f"{folder}/stage.db", rows)
-            db.execute("ATTACH ? AS stage", [f"{folder}/stage.db"])
-        self._attached = True
+            db.execute(f"ATTACH ? AS {stage}", [f"{folder}/stage.db"])
+        self._session.staged.add(self._name)
         # The parser needs a WHERE before ON CONFLICT; without one SQLite copies whole records.
-        select = "SELECT * FROM stage.batch" + " WHERE true" * (self.mode in ("ignore", "upsert"))
+        select = f"SELECT * FROM {stage}.batch" + " WHERE true" * (self.mode in ("ignore", "upsert"))  # noqa: S608 - quoted
         try:
             return db.execute(self._sql(rows.column_names, select)).rowcount
         except sqlite3.Error as error:
@@ -507,7 +569,7 @@ class SqliteSink:
         """Insert row by row and return the rows changed; an error gets the `index` of its row."""
         rows = zip(*columns, strict=True)
         try:
-            return self._connection().executemany(self._sql(names, _values(names)), rows).rowcount
+            return self._session.db.executemany(self._sql(names, _values(names)), rows).rowcount
         except Exception as error:
             vars(error)["index"] = first + max(map(len, columns), default=0) - 1 - sum(1 for _ in rows)
             raise
@@ -538,13 +600,14 @@ class SqliteSink:
     @property
     def _target(self) -> str:
         """Return the table that rows go to."""
-        return _replacement(self._batch[0]) if self.mode == "replace" and self._batch else self._name
+        receipt = self._session.receipt
+        return _replacement(receipt[0]) if self.mode == "replace" and receipt else self._name
 
     def _describe(self, db: sqlite3.Connection) -> bool:
         """Read the columns that can be written; False if there is no such table."""
         self._columns = [_Column(*row) for row in db.execute(COLUMNS, [self._name])]
         declared = {column.name: column.declared for column in self._columns}
-        types = self._ledger.types(db, self._name) if self._ledger else {}
+        types = self._session.ledger.types(db, self._name) if self._session.ledger else self._types
         self._types = {name: kind for name, kind in types.items() if declared.get(name) == _declared(kind)}
         return bool(self._columns)
 
@@ -556,10 +619,10 @@ class SqliteSink:
     def _stored(self, name: str, values: list[Any], first: int) -> list[Any]:
         """Return a column of Python values in their stored forms."""
         affinity, scale = self._affinity(name), getattr(self._types.get(name), "scale", None)
-        form: Callable[[Any], object] = _exact if affinity in ROUNDING else _plain
+        form = GUARDS.get(affinity, _plain)
         if affinity == "TEXT" and scale is not None:
             form = partial(_fixed, scale=scale)
-        elif set(map(type, values)) <= {int, bytes, type(None)}:
+        elif affinity != "REAL" and set(map(type, values)) <= {int, bytes, type(None)}:
             return values
         return _formed(form, values, first, f"column {name}: ")
 
@@ -571,8 +634,8 @@ class SqliteSink:
             try:
                 normal = column.cast(_normal(column.type))
                 form = _first(ARROW_FORMS, normal.type)(normal)
-                exact = form.type != "string" or self._affinity(name) not in ROUNDING
-                columns.append(form if exact else _unrounded(form))
+                guard = ARROW_GUARDS.get((self._affinity(name), str(form.type)))
+                columns.append(guard(form) if guard else form)
             except (BadValueError, pa.ArrowException) as error:
                 raise BadValueError(f"column {name}: {error}", getattr(error, "index", None)) from error
         return pa.table(columns, names=rows.column_names)
@@ -608,14 +671,27 @@ class SqliteSink:
         found += [f"{place} is not writable" for place in places if not os.access(place, os.W_OK)]
         if not find_spec("adbc_driver_sqlite"):
             found.append("adbc-driver-sqlite is missing: files load at half the speed")
+        return [*found, *(self._faults() if self.path.exists() else ())]
+
+    def _faults(self) -> Iterator[str]:
+        """Yield what is wrong with the file, without waiting for a lock."""
+        session = self._session
         try:
-            db = self._connection() if self.path.exists() else None
-            found += [line for (line,) in db.execute("PRAGMA quick_check(9)") if line != "ok"] if db else []
-            if db and self.table and not self._describe(db):
-                found.append(str(self._missing()))
+            session.db.execute("PRAGMA busy_timeout = 0")
+            yield from (line for (line,) in session.db.execute("PRAGMA quick_check(9)") if line != "ok")
+            if self.table and not self._describe(session.db):
+                yield str(self._missing())
+            session.begin()
+            session.db.execute("PRAGMA user_version = 0")  # rolled back; a read-only file lets BEGIN pass
         except sqlite3.Error as error:
-            found.append(f"{self.path}: {error}")
-        return found
+            yield self._explained(error)
+        finally:
+            session.close()  # which also takes the time-out back
+
+    def _explained(self, error: sqlite3.Error) -> str:
+        if _code(error) in RIGHTS:
+            return f"{self.path} and its folder must be writable: {error}"
+        return str(error) if _code(error) == sqlite3.SQLITE_BUSY else f"{self.path}: {error}"
 
 
 def _path(url: str) -> Path:
@@ -635,6 +711,14 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(map(_q, names))
 
 
+def _stage(table: str) -> str:
+    return _q(f"adaptive stage of {table}")
+
+
+def _check_name(table: str, event: str) -> str:
+    return _q(f"adaptive check of {table} {event}")
+
+
 def _values(names: Sequence[str]) -> str:
     return f"VALUES ({', '.join('?' * len(names))})"
 
@@ -646,6 +730,19 @@ def _now() -> str:
 def _code(error: BaseException) -> int:
     """Return SQLite's primary result code, 0 if the error is not SQLite's."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _lock_holder(path: Path) -> str:
+    """Return who writes to a SQLite file; a process id only where Linux says it.
+
+    Asking with fcntl would do, too, but closing the file afterwards would drop this process's own locks.
+    """
+    with suppress(OSError):
+        files = {file.stat().st_ino for file in (path, Path(f"{path}-shm")) if file.exists()}
+        for process, file, first, last in LOCK.findall(Path("/proc/locks").read_text()):
+            if int(file) in files and any(int(first) <= byte <= int(last) for byte in WRITE_LOCKS):
+                return f"process {process}"
+    return "another process"
 
 
 # --- the ledger ---
@@ -670,7 +767,7 @@ class _Ledger:
     """The tables in which a target keeps what is committed; each call is within a transaction."""
 
     def __init__(self, name: str) -> None:
-        self._names = {word: _q(f"{name}_{word}") for word in ("loads", "splits", "ledger", "keys")}
+        self._names = {word: _q(f"{name}_{word}") for word in ("loads", "splits", "ledger", "types", "keys")}
 
     def run(self, db: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Execute a statement in which {loads}, {splits}, {ledger} and {keys} stand for the tables."""
@@ -692,14 +789,14 @@ class _Ledger:
         running = "SELECT load FROM {loads} WHERE state = 'running' AND mode = 'replace'"
         return [load for (load,) in self.run(db, running)]
 
-    def enter_load(self, db: sqlite3.Connection, load: Mapping[str, Any], created: bytes | None) -> None:
+    def enter_load(self, db: sqlite3.Connection, load: Mapping[str, Any]) -> None:
         """Enter a load unless it is there, and take its splits over."""
         known = [load[name] for name in ("load", "fingerprint", "source", "mapping", "target", "mode")]
         self.run(
             db,
-            "INSERT INTO {loads} VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, ?, NULL, ?)"
+            "INSERT INTO {loads} VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, ?, NULL)"
             " ON CONFLICT (load) DO NOTHING",
-            [*known, _now(), created],
+            [*known, _now()],
         )
         for split in load["splits"]:
             values = [load["load"], split, load["owner"]]
@@ -770,19 +867,19 @@ class _Ledger:
         gone = "DELETE FROM {keys} WHERE target = ? AND key IN (SELECT value FROM json_each(?))"
         self.run(db, gone, [target, json.dumps(list(keys))])
 
-    def types(self, db: sqlite3.Connection, table: str) -> dict[str, pa.DataType]:
+    def remember(self, db: sqlite3.Connection, target: str, schema: pa.Schema) -> None:
+        """Keep the types of a table that is made, of which SQLite knows only the stored forms."""
+        made = [target, bytes(schema.remove_metadata().serialize())]
+        self.run(db, TYPES)
+        self.run(db, "INSERT OR REPLACE INTO {types} VALUES (?, ?)", made)
+
+    def types(self, db: sqlite3.Connection, target: str) -> dict[str, pa.DataType]:
         """Return the types of a table that a load made."""
-        if not self.exists(db) or not find_spec("pyarrow"):
+        if not self.exists(db, "types") or not find_spec("pyarrow"):
             return {}
-        made = "SELECT schema FROM {loads} WHERE target = ? AND schema IS NOT NULL"
-        found = self.run(db, made, [table]).fetchone()
-        return _stored_schema(found[0]) if found else {}
-
-
-def _stored_schema(schema: bytes) -> dict[str, pa.DataType]:
-    """Return the normal types in a serialized Arrow schema."""
-    pa, _ = _arrow()
-    return {field.name: _normal(field.type) for field in pa.ipc.read_schema(pa.py_buffer(schema))}
+        found = self.run(db, "SELECT schema FROM {types} WHERE target = ?", [target]).fetchone()
+        schema = _arrow()[0].ipc.read_schema(_arrow()[0].py_buffer(found[0])) if found else ()
+        return {field.name: _normal(field.type) for field in schema}
 
 
 # --- Python values to stored forms ---
@@ -844,14 +941,31 @@ FORMS: dict[type, Callable[[Any], object]] = {
 }  # fmt: skip
 
 
-def _exact(value: object) -> object:
-    """Return the stored form for a column whose affinity, INTEGER or NUMERIC, may round digits."""
+def _for_numeric(value: object) -> object:
     stored = _plain(value)
     if isinstance(stored, str) and _rounded(stored):
         raise ValueError(
             f"{stored!r} has more digits than the {EXACT_DIGITS} a numeric column keeps; use TEXT"
         )
     return stored
+
+
+def _for_real(value: object) -> object:
+    stored = _plain(value)
+    if isinstance(stored, int) and int(float(stored)) != stored:
+        raise ValueError(f"{stored} has more digits than a REAL column keeps")
+    return stored
+
+
+def _for_text(value: object) -> object:
+    stored = _plain(value)
+    return repr(stored) if isinstance(stored, float) else stored  # SQLite would write 15 digits
+
+
+# By affinity: the stored form of a value that SQLite would round when it converts it for the column.
+GUARDS: dict[str, Callable[[Any], object]] = {
+    "INTEGER": _for_numeric, "NUMERIC": _for_numeric, "REAL": _for_real, "TEXT": _for_text,
+}  # fmt: skip
 
 
 def _rounded(text: str) -> bool:
@@ -944,11 +1058,16 @@ def _checked(column: Any, suspects: Any, form: Callable[[Any], object]) -> Any:
     return column
 
 
-def _unrounded(column: Any) -> Any:
-    """Refuse digits that a column of INTEGER or NUMERIC affinity would round."""
+def _arrow_for_numeric(column: Any) -> Any:
     # Only long texts and exponents can fail; 1,000,000 values in Python take 10 s.
     suspicious = f"[eE]|.{{{EXACT_DIGITS + 1}}}"
-    return _checked(column, _arrow()[1].match_substring_regex(column, suspicious), _exact)
+    return _checked(column, _arrow()[1].match_substring_regex(column, suspicious), _for_numeric)
+
+
+def _arrow_for_real(column: Any) -> Any:
+    pc = _arrow()[1]
+    suspects = pc.or_(pc.greater(column, 2**53), pc.less(column, -(2**53)))
+    return _checked(column, suspects, _for_real)
 
 
 def _arrow_text(text: Any) -> Any:
@@ -984,7 +1103,7 @@ def _arrow_timestamp(moments: Any) -> Any:
 
 def _python_text(column: Any) -> Any:
     pa, _ = _arrow()
-    return pa.chunked_array([pa.array(_formed(_plain, column.to_pylist()), pa.string())])
+    return pa.chunked_array([pa.array(_formed(_for_text, column.to_pylist()), pa.string())])
 
 
 # By the name of the normal type. Decimals of more places Arrow writes as 1E-8; what is not here is JSON.
@@ -998,6 +1117,11 @@ ARROW_FORMS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     (r"time64|decimal.*, [0-6]\)", lambda column: column.cast("string")),
     ("", _python_text),
 )
+# As GUARDS; by affinity and type of the stored form.
+ARROW_GUARDS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("INTEGER", "string"): _arrow_for_numeric, ("NUMERIC", "string"): _arrow_for_numeric,
+    ("REAL", "int64"): _arrow_for_real, ("TEXT", "double"): _python_text,
+}  # fmt: skip
 
 
 # --- types ---

@@ -3,11 +3,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from importlib.util import find_spec
@@ -418,6 +421,26 @@ def test_digits_a_numeric_column_keeps_are_written(url: str, text: str) -> None:
     assert kept == text if kept == "n/a" else Decimal(str(kept)) == Decimal(text)
 
 
+@pytest.mark.parametrize("arrow", [False, True])
+def test_an_integer_that_a_real_column_would_round_is_rejected(url: str, arrow: bool) -> None:
+    script(url, "CREATE TABLE t (v REAL)")
+    good, bad = [None, 2**53, -(2**53), 2**60], [5, -(2**53) - 1, 2**53 + 1]
+    form: Any = pa.Table.from_pylist if arrow else list
+    load(url, form([{"v": value} for value in good]))
+    with pytest.raises(BadValueError, match="v: -9007199254740993 has more digits") as caught:
+        load(url, form([{"v": value} for value in bad]))
+    assert caught.value.index == 1
+    assert query(url, "SELECT CAST(v AS INTEGER) FROM t") == [(value,) for value in good]
+
+
+@pytest.mark.parametrize("arrow", [False, True])
+def test_a_float_in_a_text_column_keeps_its_digits(url: str, arrow: bool) -> None:
+    script(url, "CREATE TABLE t (v TEXT)")
+    rows = [{"v": value} for value in (0.1 + 0.2, 1e300, None)]
+    load(url, pa.Table.from_pylist(rows) if arrow else rows)
+    assert query(url, "SELECT v FROM t") == [("0.30000000000000004",), ("1e+300",), (None,)]
+
+
 def test_a_decimal_with_too_many_places_is_rejected(url: str) -> None:
     prepared(url, pa.schema([pa.field("v", pa.decimal128(18, 2))]))
     with pytest.raises(BadValueError, match="at most 2 decimals"):
@@ -596,7 +619,7 @@ def test_after_a_deferred_key_failed_at_commit_the_next_attempt_names_the_row(ur
         sink.commit()
         sink.begin()
         sink.write([{"id": 700, "a": 3, "b": "z"}])  # deferred again: the parent comes later
-        sink._connection().execute("INSERT INTO p VALUES (3, 'z')")
+        sink._session.db.execute("INSERT INTO p VALUES (3, 'z')")
         sink.commit()
     assert query(url, "SELECT count(*), max(id) FROM t") == [(602, 700)]
 
@@ -870,18 +893,57 @@ def test_a_lock_held_by_another_is_a_retry(url: str, monkeypatch: pytest.MonkeyP
         assert second.begin()
 
 
+HOLDER = """
+import signal, sys
+from adaptive.sinks.sqlite import SqliteSink
+with SqliteSink(sys.argv[1], table="t") as sink:
+    sink.begin(); sink.write([{"id": 1}]); print("begun", flush=True); signal.pause()
+"""
+
+
+@contextmanager
+def stopped(code: str, url: str) -> Iterator[int]:
+    """The id of a process that has printed a line and was then stopped."""
+    with subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGSTOP)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_lock_says_who_holds_it_and_what_to_do(
+    url: str, monkeypatch: pytest.MonkeyPatch, journal: str
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
+    prepared(url)
+    query(url, f"PRAGMA journal_mode={journal}")
+    with stopped(HOLDER, url) as holder, SqliteSink(url, table="t") as sink:
+        who = f"process {holder}" if sys.platform == "linux" else "another process"
+        advice = f"{who} has a transaction open in {sink.path}; end it or wait, then repeat the command"
+        for refused in (sink.begin, lambda: sink.prepare(LOAD)):
+            with pytest.raises(sqlite3.OperationalError) as caught:
+                refused()
+            assert (str(caught.value), sink.classify(caught.value)) == (advice, "retry")
+        assert sink.doctor()[1:] == [advice]
+    assert SqliteSink(url, table="t").doctor()[1:] == []
+
+
 def test_a_full_disk_is_fatal_and_nothing_of_the_batch_is_left(url: str) -> None:
     prepared(url)
     with SqliteSink(url, table="t") as sink:
         sink.open()
-        sink._connection().execute("PRAGMA max_page_count = 20")
+        sink._session.db.execute("PRAGMA max_page_count = 20")
         sink.begin(receipt())
         with pytest.raises(sqlite3.OperationalError, match="full") as caught:
             sink.write_arrow(pa.table({"id": list(range(1000)), "name": ["x" * 500] * 1000}))
         assert sink.classify(caught.value) == "fatal"
         sink.rollback()
         assert not sink.doomed
-        sink._connection().execute("PRAGMA max_page_count = 2000")
+        sink._session.db.execute("PRAGMA max_page_count = 2000")
         assert sink.begin(receipt())
         sink.write_arrow(table(1000))
         sink.commit()
@@ -915,7 +977,7 @@ def test_a_read_only_file_is_fatal(url: str, tmp_path: Path) -> None:
     script(url, "CREATE TABLE t (id, name)")
     connection = sqlite3.connect(f"file:{tmp_path}/rel.db?mode=ro", uri=True, isolation_level=None)
     sink = SqliteSink(url, table="t")
-    sink._db = connection
+    sink._session._db = connection
     with pytest.raises(sqlite3.OperationalError, match="readonly") as caught:
         load_into(sink)
     assert sink.classify(caught.value) == "fatal"
@@ -930,11 +992,156 @@ def load_into(sink: SqliteSink) -> None:
     sink.write([{"id": 1}])
 
 
+def test_doctor_names_a_file_that_refuses_writes_from_everybody(url: str, tmp_path: Path) -> None:
+    script(url, "CREATE TABLE t (id)")
+    with (tmp_path / "rel.db").open("r+b") as file:
+        file.seek(18)  # the version needed to write (fileformat2.html, section 1.3.3)
+        file.write(b"\3")
+    assert "must be writable" in SqliteSink(url, table="t").doctor()[1]
+
+
 def test_doctor_names_a_missing_folder_and_table(url: str, tmp_path: Path) -> None:
     assert "nowhere" in SqliteSink(f"sqlite:///{tmp_path}/nowhere/x.db").doctor()[1]
     script(url, "CREATE TABLE t (id)")
     assert SqliteSink(url, table="t").doctor()[1:] == []
     assert "no table 'u'" in SqliteSink(url, table="u").doctor()[1]
+
+
+# --- several tables in one commit ---
+
+FILLS = pa.schema(
+    [("order_id", pa.int64()), ("price", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
+)
+
+
+def family(url: str, count: int = 1) -> tuple[SqliteSink, list[SqliteSink]]:
+    """A prepared sink and prepared sinks beside it."""
+    parent = SqliteSink(url, table="t", key=("id",))
+    parent.prepare(LOAD, SCHEMA)
+    children = [parent.beside(f"c{number}") for number in range(count)]
+    for child in children:
+        child.prepare(LOAD, FILLS)
+    return parent, children
+
+
+def fills(count: int) -> pa.Table:
+    row = {"order_id": 1, "price": Decimal("1.5"), "at": datetime(2024, 1, 2, tzinfo=UTC)}
+    return pa.Table.from_pylist([row | {"order_id": number} for number in range(count)], FILLS)
+
+
+def test_rows_of_several_tables_and_the_receipt_are_committed_together(url: str) -> None:
+    parent, (child,) = family(url)
+    for end in ("rollback", "commit"):
+        assert parent.begin(receipt())
+        parent.write_arrow(table(1000))
+        child.write_arrow(fills(1000))
+        child.write(fills(1).to_pylist())
+        getattr(parent, end)()
+        expected = (1000, 1001) if end == "commit" else (0, 0)
+        assert query(url, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM c0)") == [expected]
+    assert len(parent.receipts("l1")) == 1
+    assert (child.receipts("l1"), child.loads()) == ([], [])
+    parent.close()
+    assert query(url, "SELECT DISTINCT price, at FROM c0") == [("1.5000", "2024-01-02T00:00:00.000000+00:00")]
+
+
+def test_a_table_made_beside_another_remembers_its_types_for_the_next_run(url: str) -> None:
+    parent, (child,) = family(url)
+    first = child.columns()
+    parent.close()
+    again = SqliteSink(url, table="t").beside("c0")
+    assert again.prepare(LOAD) == first
+    assert [column[1] for column in first] == FILLS.types
+    again.close()
+
+
+def test_without_a_ledger_a_made_table_keeps_its_types_for_this_run(url: str) -> None:
+    with SqliteSink(url, table="t", ledger=None) as sink:
+        assert [column[1] for column in sink.prepare(LOAD, FILLS)] == FILLS.types
+
+
+def test_more_tables_than_files_can_be_attached_load_as_well(url: str) -> None:
+    parent, children = family(url, 13)
+    for _ in range(2):
+        parent.begin()
+        for child in children:
+            child.write_arrow(fills(module.STAGE_ROWS))
+        parent.commit()
+    parent.close()
+    assert [query(url, f"SELECT count(*) FROM c{number}") for number in range(13)] == [
+        [(2 * module.STAGE_ROWS,)]
+    ] * 13
+
+
+@pytest.mark.parametrize("bad", [5, 1500])
+def test_a_bad_row_of_a_child_leaves_what_the_parent_wrote(url: str, bad: int) -> None:
+    script(url, "CREATE TABLE c (id INTEGER UNIQUE, name TEXT)")
+    prepared(url)
+    with SqliteSink(url, table="t") as parent:
+        child = parent.beside("c")
+        parent.begin(receipt())
+        parent.write_arrow(table(2000))
+        child.write(table(1, first=bad).to_pylist())
+        with pytest.raises(sqlite3.IntegrityError) as caught:
+            child.write_arrow(table(2000))
+        assert (child.classify(caught.value), child.hint(caught.value)) == ("reject", bad)
+        assert (parent.doomed, child.doomed) == (False, False)
+        child.write_arrow(table(2000).slice(0, bad))
+        parent.commit()
+    assert query(url, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM c)") == [(2000, bad + 1)]
+
+
+def test_children_merge_each_by_its_own_key_and_mode(url: str) -> None:
+    script(url, "CREATE TABLE u (id INTEGER PRIMARY KEY, name); CREATE TABLE i (name PRIMARY KEY, id)")
+    prepared(url)
+    with SqliteSink(url, table="t") as parent:
+        upsert, ignore = parent.beside("u", mode="upsert"), parent.beside("i", mode="ignore", key="name")
+        for number in (1, 2):
+            parent.begin()
+            upsert.write([{"id": 1, "name": number}, {"id": 7, "name": number}])
+            ignore.write([{"id": number, "name": "same"}, {"id": number, "name": str(number)}])
+            assert (upsert.duplicates, ignore.duplicates) == (0, number - 1)
+            parent.commit()
+    assert query(url, "SELECT * FROM u") == [(1, 2), (7, 2)]
+    assert query(url, "SELECT * FROM i") == [("same", 1), ("1", 1), ("2", 2)]
+
+
+def test_children_follow_their_parent_to_a_new_connection(url: str) -> None:
+    parent, (child,) = family(url)
+    assert parent.begin(receipt())
+    child.write_arrow(fills(1000))
+    parent.close()
+    parent.open()
+    assert parent.begin(receipt())
+    child.write_arrow(fills(1000))
+    parent.commit()
+    parent.close()
+    assert query(url, "SELECT count(*) FROM c0") == [(1000,)]
+
+
+def test_after_a_deferred_key_of_a_child_failed_at_commit_its_writes_check_it(url: str) -> None:
+    script(url, "CREATE TABLE c (id REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
+    prepared(url, key=("id",))
+    with SqliteSink(url, table="t") as parent:
+        child = parent.beside("c")
+        parent.begin(receipt())
+        child.write([{"id": 1}])
+        with pytest.raises(sqlite3.IntegrityError):
+            parent.commit()
+        parent.rollback()
+        parent.begin(receipt())
+        parent.write([{"id": 1}])
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY") as caught:
+            child.write([{"id": 1}, {"id": 2}])
+        assert child.hint(caught.value) == 1
+        child.write([{"id": 1}])
+        parent.commit()
+    assert query(url, "SELECT * FROM c") == [(1,)]
+
+
+def test_a_child_cannot_replace(url: str) -> None:
+    with pytest.raises(ValueError, match="ledger"):
+        SqliteSink(url, table="t").beside("c", mode="replace")
 
 
 # --- alone ---
