@@ -40,6 +40,8 @@ class SqliteLab:
 
     name = "sqlite"
     deviations: Mapping[str, str] = {
+        "a_server_that_does_not_answer_is_tried_again": "SQLite has no server",
+        "a_wrong_password_is_shown_to_nobody": "SQLite has no passwords",
         "a_deadlock_is_a_retry": "SQLite has one write lock, which `begin` takes",
     }
 

@@ -55,6 +55,8 @@ DEVIATIONS = {
     ),
     "float64_comes_back_as_it_was": "nx-27017 takes no NaN and no infinity",
     "uuid_comes_back_as_it_was": "nx-27017 forgets the subtype of binary values",
+    "ignore_refuses_what_is_no_duplicate": "nx-27017 has no validators",
+    "an_upsert_that_violates_a_check_is_refused_alone": "nx-27017 has no validators",
     "a_violated_constraint_is_a_reject_of_its_row": "nx-27017 has no validators",
     "a_replacement_goes_on_with_batches_of_another_size": "nx-27017 renames no collection",
     "a_row_near_the_size_of_a_document_is_written_or_refused_alone": "nx-27017 has a limit of its own",
@@ -80,6 +82,7 @@ ABSENT = {
     "create": "a collection takes any columns",
     "missing_rights_are_named_with_what_mends_them": USERS,
     "a_write_without_a_right_is_fatal": USERS,
+    "a_wrong_password_is_shown_to_nobody": USERS,
 }
 # As a CHECK of SQL has it, NULL passes.
 VALIDATOR = {

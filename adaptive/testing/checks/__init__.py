@@ -13,18 +13,8 @@ from adaptive.testing.checks.registry import CHECKS, Check
 __all__ = ["CHECKS", "Check", "SUBJECTS"]
 
 SUBJECTS = (
-    *(
-        "writing",
-        "limits",
-        "receipts",
-        "resume",
-        "takeover",
-        "writers",
-        "tables",
-        "several_tables",
-        "isolation",
-    ),
-    *("modes", "keys", "types", "names", "errors", "rights", "standalone"),
+    *("connecting", "writing", "limits", "receipts", "resume", "takeover", "writers", "tables"),
+    *("several_tables", "isolation", "modes", "keys", "types", "names", "errors", "rights", "standalone"),
 )
 for subject in SUBJECTS:
     import_module(f"{__name__}.{subject}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,11 +63,13 @@ def isolated(sink: Sink, rows: Any) -> tuple[list[int], int]:
 
 
 @contextmanager
-def fails(sink: Sink, *verdicts: Verdict) -> Iterator[None]:
-    """Expect an error that the sink calls by one of the verdicts."""
+def fails(sink: Sink, *verdicts: Verdict) -> Iterator[list[str]]:
+    """Expect an error that the sink calls by one of the verdicts; the list gets its traceback."""
+    texts: list[str] = []
     try:
-        yield
+        yield texts
     except Exception as error:
+        texts += traceback.format_exception(error)
         found = sink.classify(error)
         assert found in verdicts, f"{found}, not {' or '.join(verdicts)}: {error!r}"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from adaptive.testing.checks.items import ids, items, started
+from adaptive.testing.checks.items import ids, isolated, items, started
 from adaptive.testing.checks.registry import check
 from adaptive.testing.lab import Lab, a_load, a_receipt
 
@@ -20,6 +20,31 @@ def ignore_keeps_what_is_there_and_the_first_of_a_batch(lab: Lab) -> None:
         sink.commit()
     names = {row["item_id"]: row["name"] for row in lab.rows("items")}
     assert names == {1: "old", 2: "first 2", 3: "first 3", 4: "second 4"}
+
+
+@check("ignore")
+def ignore_refuses_what_is_no_duplicate(lab: Lab) -> None:
+    """A row that violates another constraint is a reject, not a duplicate; the others are written."""
+    lab.make_items([{"item_id": 1, "name": "old", "amount": 1}])
+    rows = items(1, 100)
+    rows[50] = {**rows[50], "amount": -1}
+    with closing(started(lab, mode="ignore", key=("item_id",))) as sink:
+        assert isolated(sink, rows)[0] == [50]
+    assert ids(lab) == [number for number in range(1, 101) if number != 51]
+    assert {row["name"] for row in lab.rows("items") if row["item_id"] == 1} == {"old"}
+
+
+@check("upsert")
+def an_upsert_that_violates_a_check_is_refused_alone(lab: Lab) -> None:
+    """Whether it would insert or update; the row that is there stays as it was."""
+    lab.make_items(items(1, 5, "old"))
+    rows = items(1, 100, "new")
+    for bad in (2, 70):
+        rows[bad] = {**rows[bad], "amount": -1}
+    with closing(started(lab, mode="upsert", key=("item_id",))) as sink:
+        assert isolated(sink, rows)[0] == [2, 70]
+    names = {row["item_id"]: row["name"] for row in lab.rows("items")}
+    assert names == {number: f"new {number}" for number in range(1, 101) if number != 71} | {3: "old 3"}
 
 
 @check("upsert")

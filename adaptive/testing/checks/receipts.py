@@ -71,3 +71,24 @@ def a_database_without_a_ledger_knows_no_loads(lab: Lab) -> None:
         assert sink.loads() == []
         assert sink.receipts("load") == []
         assert sink.empty()
+
+
+@check("append")
+def without_a_ledger_rows_are_written_all_the_same(lab: Lab) -> None:
+    """With `ledger=None` nothing is kept about loads; mode `replace`, which needs to know, is refused."""
+    lab.make_items()
+    load = a_load()
+    with closing(started(lab, load, ledger=None)) as sink:
+        sink.begin()
+        assert sink.write(items(1, 3)) == []
+        sink.commit()
+        sink.finish(load)
+        assert (sink.loads(), sink.receipts("load")) == ([], [])
+    with closing(started(lab)) as sink:
+        assert sink.loads() == []
+    assert ids(lab) == [1, 2, 3]
+    try:
+        lab.sink("items", mode="replace", ledger=None)
+    except ValueError:
+        return
+    raise AssertionError("mode replace without a ledger was not refused")

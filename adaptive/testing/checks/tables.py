@@ -7,6 +7,7 @@ from contextlib import closing
 import pyarrow as pa
 
 from adaptive.rows import Column
+from adaptive.testing.checks.items import started
 from adaptive.testing.checks.registry import check
 from adaptive.testing.lab import Lab, a_load, a_receipt
 
@@ -22,6 +23,22 @@ def a_missing_table_is_named(lab: Lab) -> None:
             assert "nowhere" in str(error)
         else:
             raise AssertionError("a missing table was not noticed")
+
+
+@check("create")
+def a_table_is_described_without_changing_anything(lab: Lab) -> None:
+    """`columns` says what `prepare` says, and makes no ledger."""
+    lab.make_items()
+    with closing(started(lab)) as sink:
+        columns = list(sink.columns())
+        assert [(column[0], column[2], column[4]) for column in columns] == [
+            ("item_id", False, True),
+            ("name", True, False),
+            ("amount", True, False),
+        ]
+        assert sink.loads() == []
+        assert sink.empty()
+        assert list(sink.prepare(a_load())) == columns
 
 
 @check("create")

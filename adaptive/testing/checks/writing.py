@@ -94,16 +94,3 @@ def a_failed_write_leaves_the_transaction_usable(lab: Lab) -> None:
         sink.write(items(5, 5))
         sink.commit()
     assert ids(lab) == [1, 2, *kept, 5]
-
-
-@check("append")
-def closing_twice_is_fine(lab: Lab) -> None:
-    """`close` and `rollback` raise nothing, open or not, and undo what can be undone."""
-    lab.make_items()
-    sink = started(lab)
-    sink.begin()
-    sink.write(items(1, 1))
-    sink.close()
-    sink.close()
-    sink.rollback()
-    assert ids(lab) == ([] if "transactional" in sink.capabilities else [1])
