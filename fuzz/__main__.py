@@ -55,6 +55,8 @@ def _supervise(kind: str, format_: str, seed: int, cases: int, until: float) -> 
     """Run cases in processes, a new one after each crash; return how many ran and failed."""
     first, failed = 0, 0
     while first < cases and failed < MOST and time.time() < until:
+        (FAILURES / "reached").write_text(str(first))
+        (FAILURES / "current").touch()
         minutes = str((until - time.time()) / 60)
         command = [sys.executable, "-m", "fuzz", "--seed", str(seed), "--format", format_,
                    "--minutes", minutes, "--work", kind, str(first), str(cases)]  # fmt: skip
@@ -62,28 +64,29 @@ def _supervise(kind: str, format_: str, seed: int, cases: int, until: float) -> 
         print(done.stdout, end="")
         failed += done.stdout.count("FAILED")
         reached = int((FAILURES / "reached").read_text())
-        if done.returncode in (0, 1):
+        if done.returncode == 0:
             return reached, failed
         failed += 1
-        kept = (FAILURES / "current").rename(FAILURES / f"{format_}-{kind}-{seed}-{reached}.{format_}")
+        kept = (FAILURES / "current").rename(FAILURES / f"{format_}-{kind}-{seed}-{reached - 1}.{format_}")
         print(f"FAILED {kept}: the process ended with {done.returncode} (a crash, or more than {WATCHDOG} s)")
         if kind == "drawn":
             return reached, failed
-        first = reached + 1
+        first = reached
     return first, failed
 
 
 def work(kind: str, format_: str, seed: int, numbers: range, until: float) -> int:
-    """Run cases in this process and return 1 if some failed."""
+    """Run cases in this process and return 0, which a crash or a hang does not; failures are printed."""
     with tempfile.TemporaryDirectory(prefix="adaptive-fuzz-") as folder:
         if kind == "drawn":
-            return _drawn(format_, seed, numbers, Path(folder), until)
+            _drawn(format_, seed, numbers, Path(folder), until)
+            return 0
         failed = 0
         for number in numbers:
             if time.time() > until or failed >= MOST:
                 break
             failed += _tried(mutated(format_, seed, number), f"{kind}-{seed}-{number}", number, Path(folder))
-        return int(failed > 0)
+        return 0
 
 
 def _tried(case: Case, name: str, number: int, folder: Path) -> int:
@@ -92,7 +95,7 @@ def _tried(case: Case, name: str, number: int, folder: Path) -> int:
     except Exception as error:
         kept = FAILURES / f"{case.format}-{name}.{case.format}"
         kept.write_bytes(case.content)
-        print(f"FAILED {kept} (piece {case.piece}): {type(error).__name__}: {str(error)[:500]}")
+        print(f"FAILED {kept} (piece {case.piece}): {type(error).__name__}: {str(error)[:500]}", flush=True)
         if not isinstance(error, AssertionError):
             print(*traceback.format_exception(error)[-4:], sep="")
         return 1
@@ -107,7 +110,7 @@ def _watched(case: Case, number: int, folder: Path) -> None:
     faulthandler.cancel_dump_traceback_later()
 
 
-def _drawn(format_: str, seed: int, numbers: range, folder: Path, until: float) -> int:
+def _drawn(format_: str, seed: int, numbers: range, folder: Path, until: float) -> None:
     """Let hypothesis draw the files, and make one that fails as small as it can."""
     import hypothesis
     from hypothesis import strategies as st
@@ -132,8 +135,7 @@ def _drawn(format_: str, seed: int, numbers: range, folder: Path, until: float) 
     try:
         attempt()
     except Exception:
-        return _tried(last, f"drawn-{seed}", seen, folder)
-    return 0
+        _tried(last, f"drawn-{seed}", seen, folder)
 
 
 if __name__ == "__main__":
