@@ -86,11 +86,11 @@ class Collection:
         known = self._looked_up(wanted)
         for identity in list(self.documents) if known is None else known:
             document = RawBSONDocument(self.documents[identity], LAZY)
-            if not wanted or matches(document, wanted):
+            if known is not None or not wanted or matches(document, wanted):
                 yield identity, document
 
     def _looked_up(self, wanted: Mapping[str, Any]) -> list[Hashable] | None:
-        """Return the only documents that a filter can find, None if no index says so."""
+        """Return the documents that a filter finds, None if no index says so."""
         if set(wanted) == {"_id"} and (values := _values(wanted["_id"])) is not None:
             return [key for key in map(index_key, values) if key in self.documents]
         for index in self._unique():
