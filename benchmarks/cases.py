@@ -29,6 +29,7 @@ ONE_BAD, PERCENT_BAD, PERCENT_REPEATED = (
 SLOW = Input(scale=0.02, duplicate_share=0.01)  # row by row, all of them would take ten minutes
 # Two batches, and what takes about as long row by row: stand-ins are slow, and CPU seconds steady.
 ROWS, FEW_ROWS = Input("rows", 0.02), Input("rows", 0.0004)
+MANY_ROWS = Input("rows", 0.1)  # two batches of bulk copy
 DOCUMENTS = replace(ROWS, milliseconds=True)
 
 
@@ -88,6 +89,15 @@ MSSQL_CASES = (
             from_rows("sink_arrow", ROWS),
             from_rows("sink", replace(ROWS, bad_share=0.01), "percent_bad"),
             from_rows("row_by_row", FEW_ROWS),
+        ),
+    ),
+    Case(
+        "mssql-bulk",
+        "mssql",
+        (
+            from_rows("sink_bulk", MANY_ROWS),
+            from_rows("bulkcopy", MANY_ROWS),
+            from_rows("sink_arrow_bulk", MANY_ROWS),
         ),
     ),
     Case(

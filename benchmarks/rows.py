@@ -27,11 +27,13 @@ from pymongo import MongoClient, WriteConcern
 from adaptive.config import new_sink
 from adaptive.orders import COLUMNS, Order, schema
 from adaptive.protocols import Rejection, Sink
+from adaptive.sinks import sqlserver
 from benchmarks.clock import timed
 from benchmarks.databases import connect
 from benchmarks.inputs import Input
 
 BATCH = 10_000  # about what `adaptive load` begins with (limits.START)
+BULK_BATCH = 50_000  # the largest batch of a load (limits.CEILING)
 LOAD = {"load": "benchmark", "fingerprint": "", "source": "", "mapping": "{}", "owner": "me", "splits": [0]}
 INSERT = f"INSERT INTO orders ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 BINDINGS = [  # as the columns of `tables.MSSQL_COLUMNS`
@@ -52,20 +54,50 @@ Way = Callable[[list[Order], str], AbstractContextManager[Work]]
 
 
 @contextmanager
-def sink(some: list[Order], url: str) -> Iterator[Work]:
+def sink(some: list[Order], url: str, size: int = BATCH) -> Iterator[Work]:
     """Write mappings."""
     with new_sink(url, table="orders") as target:
         target.prepare(LOAD)
-        yield partial(_write_batches, target, target.write, _in_form(some, url))
+        yield partial(_write_batches, target, target.write, _in_form(some, url), size)
 
 
 @contextmanager
-def sink_arrow(some: list[Order], url: str) -> Iterator[Work]:
+def sink_arrow(some: list[Order], url: str, size: int = BATCH) -> Iterator[Work]:
     """Write Arrow tables of the table's own types, as a load of files does."""
     with new_sink(url, table="orders") as target:
         types = pa.schema([column[:2] for column in target.prepare(LOAD, schema())])
         rows = pa.Table.from_pylist(list(map(_without_zone, some)) if _is_mssql(url) else some, types)
-        yield partial(_write_batches, target, target.write_arrow, rows)
+        yield partial(_write_batches, target, target.write_arrow, rows, size)
+
+
+@contextmanager
+def sink_bulk(some: list[Order], url: str) -> Iterator[Work]:
+    """Write mappings by bulk copy."""
+    sqlserver.BULK_ROWS = 1  # a quick run has fewer rows than it takes
+    with sink(some, _bulk(url), BULK_BATCH) as work:
+        yield work
+
+
+@contextmanager
+def sink_arrow_bulk(some: list[Order], url: str) -> Iterator[Work]:
+    """Write Arrow tables by bulk copy."""
+    sqlserver.BULK_ROWS = 1
+    with sink_arrow(some, _bulk(url), BULK_BATCH) as work:
+        yield work
+
+
+@contextmanager
+def bulkcopy(some: list[Order], url: str) -> Iterator[Work]:
+    """Write tuples with mssql-python's `bulkcopy`."""
+    rows = _tuples(some)
+    with closing(sqlserver.Session(url).copier()) as link:
+        cursor = link.cursor()
+
+        def write() -> None:
+            for first in range(0, len(rows), BULK_BATCH):
+                cursor.bulkcopy("orders", rows[first : first + BULK_BATCH], timeout=0, table_lock=True)
+
+        yield write
 
 
 @contextmanager
@@ -122,6 +154,9 @@ def insert_many(some: list[Order], url: str) -> Iterator[Work]:
 WAYS: dict[str, Way] = {
     "sink": sink,
     "sink_arrow": sink_arrow,
+    "sink_bulk": sink_bulk,
+    "sink_arrow_bulk": sink_arrow_bulk,
+    "bulkcopy": bulkcopy,
     "executemany": executemany,
     "row_by_row": row_by_row,
     "insert_many": insert_many,
@@ -129,11 +164,11 @@ WAYS: dict[str, Way] = {
 
 
 def _write_batches(
-    target: Sink, write: Callable[[Any], list[Rejection]], rows: Sequence[Order] | pa.Table
+    target: Sink, write: Callable[[Any], list[Rejection]], rows: Sequence[Order] | pa.Table, size: int
 ) -> None:
     """Write rows in batches, each in a transaction with its receipt."""
-    for first in range(0, len(rows), BATCH):
-        batch = rows[first : first + BATCH]
+    for first in range(0, len(rows), size):
+        batch = rows[first : first + size]
         target.begin(_receipt(first, len(batch)))
         if refused := write(batch):
             target.commit([[0, first + index] for index, _, _ in refused], len(batch) - len(refused))
@@ -145,6 +180,10 @@ def _receipt(first: int, count: int) -> dict[str, Any]:
     place = {"load": LOAD["load"], "owner": LOAD["owner"], "batch": str(first)}
     rows = {"segments": [[0, first, first + count - 1]], "rows": count, "rejected": []}
     return {**place, **rows, "replaces": None}
+
+
+def _bulk(url: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}bulk=yes"
 
 
 def _is_mssql(url: str) -> bool:

@@ -89,6 +89,13 @@ MSSQL_TARGETS = (
         "executemany",
         at_most=1.2,
     ),
+    _one(
+        "Python rows → SQL Server by bulk copy: client CPU / bare bulkcopy",
+        "cpu",
+        "mssql-bulk/sink_bulk",
+        "bulkcopy",
+        at_most=1.15,
+    ),
     *_both("1 % bad values / clean", "mssql/percent_bad", "sink", 0.5),
     *_both("1 % unique violations / row by row", "mssql-repeated-keys/sink", "row_by_row", 4),
 )
