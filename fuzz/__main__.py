@@ -37,7 +37,8 @@ def main() -> int:
     until = time.time() + 60 * said.minutes
     if said.work:
         kind, first, last = said.work
-        return work(kind, formats[0], said.seed, range(int(first), int(last)), until)
+        work(kind, formats[0], said.seed, range(int(first), int(last)), until)
+        return 0
     FAILURES.mkdir(exist_ok=True)
     done, failed = 0, 0
     for format_ in formats:
@@ -75,18 +76,17 @@ def _supervise(kind: str, format_: str, seed: int, cases: int, until: float) -> 
     return first, failed
 
 
-def work(kind: str, format_: str, seed: int, numbers: range, until: float) -> int:
-    """Run cases in this process and return 0, which a crash or a hang does not; failures are printed."""
+def work(kind: str, format_: str, seed: int, numbers: range, until: float) -> None:
+    """Run cases in this process, and print those that fail."""
     with tempfile.TemporaryDirectory(prefix="adaptive-fuzz-") as folder:
         if kind == "drawn":
             _drawn(format_, seed, numbers, Path(folder), until)
-            return 0
+            return
         failed = 0
         for number in numbers:
             if time.time() > until or failed >= MOST:
                 break
             failed += _tried(mutated(format_, seed, number), f"{kind}-{seed}-{number}", number, Path(folder))
-        return 0
 
 
 def _tried(case: Case, name: str, number: int, folder: Path) -> int:

@@ -127,9 +127,9 @@ class Scanner:
     def _between(self, text: bytes, pos: int, *, final: bool) -> int | None:
         """Take in one token outside of records; return its end, None for want of text."""
         start = text.find(b"<", pos)
-        self._check(
-            not (text[pos : start if start >= 0 else None].strip(SPACE) and not self.stack), text, pos
-        )
+        between = text[pos : start if start >= 0 else None]
+        words = between.lstrip(SPACE)
+        self._check(not words or bool(self.stack), text, pos + len(between) - len(words))
         if start < 0:
             return len(text) if pos < len(text) else None
         if not self.inside and _DEFINITION.match(text, start):

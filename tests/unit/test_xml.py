@@ -604,3 +604,10 @@ def test_a_definition_amid_the_rows_ends_the_load_after_the_records_before(load:
     found = load(orders(order("a"), "<other><!DOCTYPE x></other>", order("b")), MAPPING, size=size)
     assert found.column("note")[:1] == ["a"]
     assert isinstance(found.error, SourceError) or found.rejects
+
+
+def test_text_after_the_end_is_named_at_its_first_byte(load: Load, size: int) -> None:
+    document = orders(order("a"))
+    found = load(document + " \n x", MAPPING, size=size)
+    assert found.column("note") == ["a"]
+    assert f"after the end of the document, at byte {len(document) + 3:,}: 'x'" in str(found.error)
