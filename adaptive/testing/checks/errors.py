@@ -10,7 +10,7 @@ from adaptive.protocols import Sink, Verdict
 from adaptive.rows import Row
 from adaptive.testing.checks.items import fails, ids, items, started, table_of
 from adaptive.testing.checks.registry import check
-from adaptive.testing.checks.writers import side_by_side
+from adaptive.testing.checks.threads import side_by_side
 from adaptive.testing.lab import Lab, a_load, a_receipt
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from adaptive.protocols import Sink
 from adaptive.testing.checks.items import ITEMS, ids, items, started
 from adaptive.testing.checks.registry import check
+from adaptive.testing.checks.threads import waits
 from adaptive.testing.lab import Lab, a_load
 
 
@@ -70,18 +71,11 @@ def a_claim_waits_for_one_under_way(lab: Lab) -> None:
     with closing(keyed(lab)) as first, closing(started(lab)) as second:
         ends: dict[str, Callable[[], None]] = {"a": first.commit, "b": first.rollback, "c": first.commit}
         for key, end in ends.items():
-            found: list[set[str]] = []
             first.begin()
             first.claim([key])
             if key == "c":
                 first.release([key])
-            waiting = threading.Thread(target=lambda key=key, found=found: found.append(claimed(second, key)))
-            waiting.start()
-            waiting.join(0.2)
-            assert waiting.is_alive(), "the second claim did not wait"
-            end()
-            waiting.join()
-            assert found == ([set()] if key == "a" else [{key}])
+            assert waits(partial(claimed, second, key), until=end) == (set() if key == "a" else {key})
 
 
 @check("keys", "create")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 from adaptive.testing.checks.items import ids, items, started
 from adaptive.testing.checks.registry import check
+from adaptive.testing.checks.threads import waits
 from adaptive.testing.lab import Lab, a_load, a_receipt
 
 
@@ -24,6 +26,23 @@ def a_repeated_batch_is_a_no_op(lab: Lab) -> None:
         sink.write(items(3, 4))
         sink.commit()
     assert ids(lab) == [1, 2, 3, 4]
+
+
+@check("append", "transactional")
+def a_second_attempt_at_a_batch_waits_for_the_first(lab: Lab) -> None:
+    """It learns what became of that: committed, or rolled back, and then it writes the batch itself."""
+    lab.make_items()
+    load = a_load()
+    with closing(started(lab, load)) as first, closing(started(lab)) as second:
+        for number, end in enumerate((first.commit, first.rollback)):
+            receipt = a_receipt(load, f"batch {number}", number, number)
+            assert first.begin(receipt)
+            first.write(items(number, number))
+            assert waits(partial(second.begin, receipt), until=end) is (number == 1)
+        second.write(items(1, 1))
+        second.commit()
+        assert [rows for _, rows, _ in second.receipts("load")] == [1, 1]
+    assert ids(lab) == [0, 1]
 
 
 @check("append")

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 
 from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.testing.checks.items import ids, items, started
 from adaptive.testing.checks.registry import check
+from adaptive.testing.checks.threads import side_by_side
 from adaptive.testing.lab import Lab, a_load, a_receipt
-
-
-def side_by_side(count: int, work: Callable[[int], None]) -> None:
-    """Call a function with 0 … count - 1 in threads of their own; raise what one of them raised."""
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures
 
 
 @check("append")
