@@ -16,8 +16,8 @@ from sqlglot.tokenizer_core import Token
 
 from labs.tds.errors import SqlError, unknown
 
-STARTS = {"IF", "DECLARE", "EXEC", "EXECUTE", "COMMIT", "ROLLBACK", "SAVE", "THROW", "RAISERROR", "CREATE",
-          "ALTER", "DROP", "TRUNCATE", "BEGIN", "INSERT", "KILL"}  # fmt: skip
+STARTS = {"IF", "DECLARE", "EXEC", "EXECUTE", "COMMIT", "ROLLBACK", "SAVE", "CREATE", "ALTER", "DROP",
+          "TRUNCATE", "BEGIN", "INSERT", "KILL"}  # fmt: skip
 OPENING = STARTS | {"SET", "SELECT", "UPDATE", "DELETE", "MERGE", "WITH", "WHILE"}
 AFTER_ALTER = {"ADD", "ALTER", "DROP"}  # keywords that go on with ALTER TABLE
 

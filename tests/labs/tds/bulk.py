@@ -142,7 +142,6 @@ def load(session: Session, message: bytes) -> None:
     session.count = session.transaction.change(lambda: _write(session, announced, message, start, readers))
     if any(column.identity for column in announced.columns):
         session.base.identities.pop(announced.table.id, None)  # to go on behind what was given
-    session.server.rows += session.count
     session.reply.done("BULK", session.count)
 
 

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 
-from labs.tds.objects import NAME, Column, Index, Table, parts, quote, stored
+from labs.tds.objects import NAME, Column, Index, Table, parts, quote
 from labs.tds.types import FIXED, SCALED, SIZED, TEXTS, Type
 
 # Temporary tables have a catalogue of their own, with # before its names, in the temporary database.
@@ -205,15 +205,6 @@ class Catalogue:
         """Make a schema."""
         self._db.execute('INSERT INTO "sys.schemas" (name) VALUES (?)', [name])
 
-    def add_check(self, table: Table, name: str, condition: str) -> None:
-        """Make a check of a table that exists; SQLite can only do it with triggers."""
-        for verb in ("INSERT", "UPDATE"):
-            title = quote(f"{table.path}|{name}|{verb}")
-            text = f"CHECK constraint failed: {name}".replace("'", "''")
-            self._db.execute(f"""CREATE TRIGGER {title} AFTER {verb} ON {table.sqlite}
-                WHEN EXISTS (SELECT 1 FROM {table.sqlite} WHERE rowid = NEW.rowid AND ({condition}) IS 0)
-                BEGIN SELECT RAISE(ABORT, '{text}'); END""")
-
     def _term(self, table: Table, name: str) -> str:
         """Return a column for an index: to SQL Server two NULLs are one value, to SQLite they are not."""
         column = table.column(name)
@@ -230,12 +221,6 @@ class Catalogue:
             self._db.execute(f'DELETE FROM "{p}{name}" WHERE object_id = ?', [table.id])
         self._db.execute(f'DELETE FROM "{p}sys.objects" WHERE parent_object_id = ?', [table.id])
         self._db.execute(f"DROP TABLE {table.sqlite}")
-
-    def rename(self, table: Table, name: str) -> int:
-        """Give a table another name; return 0."""
-        self._db.execute(f"ALTER TABLE {table.sqlite} RENAME TO {stored(table.schema, name)}")
-        self._db.execute('UPDATE "sys.objects" SET name = ? WHERE object_id = ?', [name, table.id])
-        return 0
 
 
 def foreign_key(db: sqlite3.Connection, table: Table, *, referenced: bool) -> str:

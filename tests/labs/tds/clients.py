@@ -10,7 +10,7 @@ from adaptive.sinks.sqlserver import _find_driver, _pyodbc
 
 def odbc(url: str, *, autocommit: bool = False, password: str | None = None, database: str = "") -> Any:
     """Return a connection of pyodbc."""
-    driver = f"DRIVER={{{_find_driver()}}};UseFMTONLY=yes;"
+    driver = f"DRIVER={{{_find_driver()}}};"
     return _pyodbc().connect(driver + _keywords(url, password, database), autocommit=autocommit)
 
 

@@ -1,4 +1,4 @@
-"""CREATE, ALTER and DROP, and the pieces of statements that no parser of SQL takes apart."""
+"""CREATE and DROP, and the pieces of statements that no parser of SQL takes apart."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from labs.tds.batch import Statement
     from labs.tds.session import Session
 
-DECLARED = re.compile(
-    r"@(\w+)\s+(?:AS\s+)?([A-Za-z]\w*(?:\s*\([^)]*\))?)\s*(?:=\s*(.+))?", re.DOTALL | re.IGNORECASE
-)
+DECLARED = re.compile(r"@(\w+)\s+(?:AS\s+)?([A-Za-z]\w*(?:\s*\([^)]*\))?)", re.IGNORECASE)
 
 
 def define(session: Session, statement: Statement) -> int:
@@ -34,8 +32,6 @@ def define(session: Session, statement: Statement) -> int:
         _create_table(session, tree)
     elif isinstance(tree, exp.Create) and kind == "INDEX":
         _create_index(session, tree.this, unique=bool(tree.args.get("unique")))
-    elif isinstance(tree, exp.Alter) and all(isinstance(a, exp.AddConstraint) for a in tree.args["actions"]):
-        _add_constraints(session, tree)
     elif isinstance(tree, exp.Drop) and kind == "TABLE":
         _drop(session, tree)
     else:
@@ -167,20 +163,6 @@ def _create_index(session: Session, node: exp.Index, *, unique: bool) -> None:
     session.catalogue.add_index(table, Index(node.name, columns, "", unique, condition))
 
 
-def _add_constraints(session: Session, tree: exp.Alter) -> None:
-    table = session.translator().table(tree.this)
-    constraints = _Constraints(session, table.schema, table.name)
-    for action in tree.args["actions"]:
-        for part in action.expressions:
-            inner = part.expressions if isinstance(part, exp.Constraint) else [part]
-            if not all(constraints.add(one, part.name, None) for one in inner) or constraints.references:
-                raise unknown(tree.sql("tsql"))
-    for name, node in constraints.checks:
-        condition = session.translator().check(node)
-        session.catalogue.add_check(table, name, condition)
-    constraints.enter(table)
-
-
 def _referenced(node: exp.Expr) -> tuple[exp.Expr, tuple[str, ...]]:
     if isinstance(node.this, exp.Schema):
         return node.this.this, tuple(name_of(part) for part in node.this.expressions)
@@ -223,9 +205,9 @@ def words(text: str) -> list[str]:
     return [token.text for token in TSQL().tokenize(text)]
 
 
-def declared(text: str) -> Iterator[tuple[str, str, str | None]]:
-    """Yield name, type and value of what DECLARE declares."""
+def declared(text: str) -> Iterator[tuple[str, str]]:
+    """Yield name and type of what DECLARE declares."""
     for part in split(re.sub(r"(?i)^DECLARE\b", "", text)):
         if not (found := DECLARED.fullmatch(part.strip())):
             raise unknown(text)
-        yield found[1].lower(), found[2], found[3]
+        yield found[1].lower(), found[2]

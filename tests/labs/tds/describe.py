@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from labs.tds.batch import Statement, parse
 from labs.tds.errors import unknown
 from labs.tds.kinds import Kinds, name_of
 from labs.tds.objects import Column
@@ -55,14 +53,6 @@ def type_infos(session: Session, wanted: int) -> None:
     names, kinds = zip(*TYPE_INFO, strict=True)
     count = session.reply.rows(names, kinds, rows)
     session.reply.done("SELECT", count)
-
-
-def describe_result(session: Session, text: str, variables: Mapping[str, Type]) -> None:
-    """Answer sp_prepare with the columns of a single SELECT."""
-    nodes = parse(text)
-    if len(nodes) != 1 or not isinstance(nodes[0], Statement) or nodes[0].words[0] not in ("SELECT", "WITH"):
-        return
-    session.describe(nodes[0].text, variables)
 
 
 def describe_parameters(session: Session, text: str) -> None:

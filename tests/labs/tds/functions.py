@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from labs.tds.catalogue import Catalogue
 from labs.tds.errors import SqlError
-from labs.tds.objects import NAME, parts
+from labs.tds.objects import NAME
 from labs.tds.types import Type
 from labs.tds.values import compare_decimals, compare_offsets, compare_texts, converter, type_from_text
 
@@ -26,10 +26,10 @@ INT, TEXT, MOMENT = Type("int"), Type("nvarchar", 4000), Type("datetime2", 0, 0,
 KINDS: dict[str, Type | None] = {
     "object_id": INT, "object_name": NAME, "schema_id": INT, "schema_name": NAME, "db_name": NAME,
     "db_id": INT, "suser_sname": NAME, "user_name": NAME, "serverproperty": TEXT, "has_perms_by_name": INT,
-    "col_length": INT, "sysutcdatetime": MOMENT, "sysdatetime": MOMENT, "getdate": Type("datetime"),
+    "sysutcdatetime": MOMENT, "sysdatetime": MOMENT, "getdate": Type("datetime"),
     "sysdatetimeoffset": Type("datetimeoffset", 0, 0, 7), "newid": Type("uniqueidentifier"), "variable": None,
     "xact_state": Type("smallint"), "len": INT, "error_number": INT,
-    "error_message": TEXT, "error_severity": INT, "error_state": INT, "sum": None,
+    "sum": None,
     "collationproperty": INT,
 }  # fmt: skip
 
@@ -96,15 +96,11 @@ def _functions(session: Session, db: sqlite3.Connection) -> dict[str, Callable[.
         "suser_sname": lambda: session.user, "user_name": lambda: "dbo",
         "serverproperty": lambda name: PROPERTIES.get(name.lower()),
         "has_perms_by_name": session.permitted,
-        "col_length": lambda table, column: _col_length(session.catalogue, table, column),
         "sysutcdatetime": _now, "sysdatetime": _now, "getdate": _now,
         "sysdatetimeoffset": lambda: _now() + "+00:00",
         "newid": lambda: str(uuid.uuid4()).upper(), "variable": session.variable, "xact_state": session.state,
         "len": lambda text: None if text is None else len(text.rstrip(" ")),
         "error_number": lambda: getattr(session.caught, "number", None),
-        "error_message": lambda: session.caught and str(session.caught),
-        "error_severity": lambda: getattr(session.caught, "severity", None),
-        "error_state": lambda: getattr(session.caught, "state", None),
     }  # fmt: skip
 
 
@@ -116,13 +112,6 @@ def _number(database: str) -> int:
 def _one(db: sqlite3.Connection, query: str, value: Any) -> Any:
     found = db.execute(query + " COLLATE NOCASE", [value]).fetchone()
     return found[0] if found else None
-
-
-def _col_length(catalogue: Catalogue, table: str, name: str) -> int | None:
-    schema, title = ["dbo", *parts(table)][-2:]
-    found = catalogue.table(schema, title)
-    column = found and found.column(name)
-    return column.type.max_length if column else None
 
 
 def _now() -> str:

@@ -20,10 +20,6 @@ class Locks:
         self._owners: dict[str, object] = {}
         self._waits: dict[object, str] = {}
 
-    def holds(self, name: str, session: object) -> bool:
-        """Return whether a session has the lock."""
-        return self._owners.get(name) is session
-
     def free(self, name: str, session: object) -> bool:
         """Return whether a session would get a lock at once."""
         return self._owners.get(name, session) is session
@@ -47,15 +43,6 @@ class Locks:
                 self._owners[name] = session
             finally:
                 self._waits.pop(session, None)
-
-    def release(self, name: str, session: object) -> bool:
-        """Free one lock; return whether the session had it."""
-        with self._changed:
-            if not self.holds(name, session):
-                return False
-            del self._owners[name]
-            self._changed.notify_all()
-            return True
 
     def release_all(self, session: object) -> None:
         """Free everything a session has."""

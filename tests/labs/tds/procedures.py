@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import count, groupby
 from typing import Any
 
-from labs.tds.describe import describe_parameters, describe_result, type_infos
+from labs.tds.describe import describe_parameters, type_infos
 from labs.tds.errors import SqlError
 from labs.tds.rpc import Call, Parameter, calls
 from labs.tds.session import Session
@@ -93,10 +93,6 @@ class Procedures:
             names[at] or declared[at][0]: (parameters[at].type, value) for at, value in enumerate(values)
         }
         self._session.run(text, {name: given.get(name, (kind, None)) for name, kind in declared})
-        for at, parameter in enumerate(parameters):
-            if parameter.output:
-                _, value = self._session.variables[names[at] or declared[at][0]]
-                self._session.reply.output(at, parameter.type, value, parameter.name)
 
     def _sp_executesql(self, call: Call) -> None:
         text, declared = call.values[0], declarations(call.values[1] if len(call.values) > 1 else "")
@@ -104,7 +100,6 @@ class Procedures:
 
     def _sp_prepare(self, call: Call) -> None:
         handle = self._prepare(call.values[2], call.values[1])
-        describe_result(self._session, call.values[2], dict(self._prepared[handle][1]))
         self._session.reply.output(0, Type("int"), handle)
 
     def _sp_prepexec(self, call: Call) -> None:

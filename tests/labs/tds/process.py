@@ -45,11 +45,6 @@ class Served:
         """Cut the connections of a database, or all, and wait until their transactions are rolled back."""
         self._call("drop_connections", database)
 
-    def counts(self) -> dict[str, int]:
-        """Return how many statements ran and how many rows were written."""
-        found: dict[str, int] = self._call("counts")
-        return found
-
     def _call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
         assert self._process.stdin
         self._process.stdin.write(json.dumps([method, arguments, keywords]) + "\n")

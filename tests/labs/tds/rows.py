@@ -26,24 +26,12 @@ def query(session: Session, statement: Statement) -> None:
         _enter_sessions(session)
     plan = session.plan(statement.text)
     check_rights(session, plan)
-    if plan.reads:
-        session.transaction.start()
     if plan.locks and session.transaction.depth:
         session.transaction.lock()
     try:
-        select(session, plan, session.bound(plan), describing=session.describing)
+        found = session.db.execute(plan.sql, session.bound(plan)).fetchall()
     except sqlite3.Error as error:
         raise session.failure(error, plan, statement.text) from None
-
-
-def select(session: Session, plan: Plan, values: Row, *, describing: bool) -> None:
-    """Answer with rows, only with their columns, or by setting variables."""
-    cursor = session.db.execute(plan.sql, values)
-    found = [] if describing else cursor.fetchall()
-    if plan.targets:
-        for target, value in zip(plan.targets, found[-1] if found else (), strict=bool(found)):
-            session.assign(target, value)
-        return
     names = [name for name, _ in plan.columns]
     kinds = [kind or _kind(row[at] for row in found) for at, (_, kind) in enumerate(plan.columns)]
     session.count = session.reply.rows(names, kinds, found)
@@ -53,9 +41,6 @@ def select(session: Session, plan: Plan, values: Row, *, describing: bool) -> No
 def write(session: Session, statement: Statement) -> None:
     """Run an INSERT, UPDATE, DELETE or TRUNCATE."""
     plan = session.plan(statement.text)
-    if session.describing:
-        session.reply.done()
-        return
     values = session.bound(plan)
     if plan.rows:
         values = _fitting(session, plan, [session.variables[name][0] for name in plan.names])(values)
@@ -68,7 +53,6 @@ def write(session: Session, statement: Statement) -> None:
             raise session.failure(error, plan, statement.text, values, values) from None
 
     session.count = session.transaction.change(change)
-    session.server.rows += session.count
     if not session.silent:
         session.reply.done(plan.verb, session.count)
 
@@ -121,7 +105,7 @@ def _write_from(
         check_rights(session, plan)
         if plan.verb == "SELECT":
             raise unknown(f"an array of parameters for {text}")
-        session.server.rows += session.transaction.change(change, keep=True)
+        session.transaction.change(change, keep=True)
         session.server.did(text)
     except SqlError as error:
         return done, error

@@ -12,7 +12,6 @@ from labs.tds.types import Type, read_type
 PROCEDURES = {2: "sp_cursoropen", 10: "sp_executesql", 11: "sp_prepare", 12: "sp_execute", 13: "sp_prepexec",
               14: "sp_prepexecrpc", 15: "sp_unprepare"}  # fmt: skip
 SEPARATOR = 0xFF
-OUTPUT = 1
 
 
 class Parameter(NamedTuple):
@@ -20,7 +19,6 @@ class Parameter(NamedTuple):
 
     described: bytes
     name: str
-    output: bool
     type: Type
     decode: Decoder
 
@@ -73,4 +71,4 @@ def _describe(message: bytes, start: int) -> Parameter:
     at = start + 1 + message[start] * 2
     name = message[start + 1 : at].decode("utf-16-le")
     kind, end = read_type(message, at + 1)
-    return Parameter(message[start:end], name, bool(message[at] & OUTPUT), kind, decoder(kind))
+    return Parameter(message[start:end], name, kind, decoder(kind))

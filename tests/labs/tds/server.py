@@ -59,8 +59,6 @@ class Server:
         self._faults: list[Fault] = []
         self._denied: set[tuple[str, str | None]] = set()
         self._numbers = itertools.count(1)
-        self.statements = 0  # run so far
-        self.rows = 0  # written so far
         self._databases_of(folder)
 
     # --- databases ---
@@ -136,8 +134,7 @@ class Server:
         self._faults.append(Fault(number, re.compile(where, re.IGNORECASE), after))
 
     def about_to(self, text: str) -> None:
-        """Count a statement; raise the fault that waits for it."""
-        self.statements += 1
+        """Raise the fault that waits for a statement."""
         self._fault(text, after=False)
 
     def did(self, text: str) -> None:
@@ -153,10 +150,6 @@ class Server:
         if fault.number is None:
             raise CutError
         raise SqlError(fault.number, process=51)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many statements ran and how many rows were written."""
-        return {"statements": self.statements, "rows": self.rows}
 
     def drop_connections(self, database: str | None = None, *, spare: object = None) -> None:
         """Cut the connections of a database, or all, and wait until their transactions are rolled back."""

@@ -57,9 +57,9 @@ class Session:
         register(self.db, self)
 
     def _defaults(self) -> None:
-        self.abort = self.silent = self.describing = False  # XACT_ABORT, NOCOUNT, FMTONLY
+        self.abort = self.silent = False  # XACT_ABORT, NOCOUNT
         self.identity_insert = ""
-        self.transaction.implicit, self.transaction.timeout = False, None
+        self.transaction.timeout = None
 
     def reset(self) -> None:
         """Forget what the last user of a pooled connection left."""
@@ -111,9 +111,9 @@ class Session:
 
     # --- expressions and variables ---
 
-    def translator(self, variables: Mapping[str, Type] | None = None) -> Translator:
+    def translator(self) -> Translator:
         """Return a translator for the session's state."""
-        kinds = {name: kind for name, (kind, _) in self.variables.items()} if variables is None else variables
+        kinds = {name: kind for name, (kind, _) in self.variables.items()}
         return Translator(self.catalogue, kinds, self.identity_insert)
 
     def plan(self, text: str) -> Plan:
@@ -178,11 +178,6 @@ class Session:
         with suppress(BatchEndError):
             self._do("BULK LOAD", lambda: bulk.load(self, message))
 
-    def describe(self, text: str, variables: Mapping[str, Type]) -> None:
-        """Tell the columns of a SELECT."""
-        plan = self.translator(variables).plan(text)
-        rows.select(self, plan, [None] * len(plan.names), describing=True)
-
     def parsed(self, text: str) -> Sequence[Node]:
         """Return the statements of a batch. Raises BatchEndError."""
         try:
@@ -216,18 +211,18 @@ class Session:
 
     def _statement(self, statement: Statement) -> None:
         verb = VERBS.get(" ".join(statement.words[:2])) or VERBS.get(statement.words[0], _unknown)
-        self._do(statement.text, lambda: verb(self, statement), ends=statement.words[0] == "THROW")
+        self._do(statement.text, lambda: verb(self, statement))
 
-    def _do(self, text: str, act: Callable[[], None], *, ends: bool = False) -> None:
+    def _do(self, text: str, act: Callable[[], None]) -> None:
         """Do what `text` says, or fail as it was asked to fail."""
         try:
             self.server.about_to(text)
             act()
             self.server.did(text)
         except SqlError as error:
-            self._fail(error, ends=ends)
+            self._fail(error)
 
-    def _fail(self, error: SqlError, *, ends: bool) -> None:
+    def _fail(self, error: SqlError) -> None:
         rolls_back = self._rolls_back(error) and error.severity > 10
         if self._tries and error.severity > 10:
             self.transaction.doomed |= rolls_back and self.transaction.depth > 0
@@ -235,7 +230,7 @@ class Session:
         if rolls_back:
             self.transaction.rollback()
         self.tell(error)
-        if rolls_back or ends or error.number in COMPILE:
+        if rolls_back or error.number in COMPILE:
             raise BatchEndError
 
     def _rolls_back(self, error: SqlError) -> bool:

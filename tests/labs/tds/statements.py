@@ -1,4 +1,4 @@
-"""Statements that touch no rows: transactions, variables, options, procedures, errors, tables, databases."""
+"""Statements that touch no rows: transactions, variables, options, procedures, tables, databases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ IGNORED = {
     "QUOTED_IDENTIFIER", "NUMERIC_ROUNDABORT", "DATEFORMAT", "TRANSACTION", "ANSI_DEFAULTS", "LANGUAGE",
     "CURSOR_CLOSE_ON_COMMIT", "ANSI_NULL_DFLT_ON", "DATEFIRST", "DEADLOCK_PRIORITY", "NO_BROWSETABLE",
 }  # fmt: skip
-ASSIGNMENT = re.compile(r"SET\s+@(\w+)\s*=\s*(.+)", re.DOTALL | re.IGNORECASE)
 IDENTITY_INSERT = re.compile(r"SET\s+IDENTITY_INSERT\s+(.+?)\s+(ON|OFF)", re.DOTALL | re.IGNORECASE)
 CALL = re.compile(r"EXEC(?:UTE)?\s+(?:@(\w+)\s*=\s*)?([\w.\[\]]+)\s*(.*)", re.DOTALL | re.IGNORECASE)
 ARGUMENT = re.compile(r"\s*(?:@(\w+)\s*=\s*)?(.+?)\s*", re.DOTALL)
@@ -60,20 +59,14 @@ def save(session: Session, statement: Statement) -> None:
 
 def declare(session: Session, statement: Statement) -> None:
     """DECLARE."""
-    for name, kind, value in ddl.declared(statement.text):
+    for name, kind in ddl.declared(statement.text):
         session.variables[name] = type_from_text(kind), None
-        if value:
-            session.assign(name, session.value(value))
 
 
 def set_(session: Session, statement: Statement) -> None:
-    """SET, of a variable or an option."""
+    """SET, of an option."""
     option, on = statement.words[1], statement.words[-1] == "ON"
-    if found := ASSIGNMENT.match(statement.text):
-        session.assign(found[1].lower(), session.value(found[2]))
-    elif option == "IMPLICIT_TRANSACTIONS":
-        session.transaction.implicit = on
-    elif option == "LOCK_TIMEOUT":
+    if option == "LOCK_TIMEOUT":
         milliseconds = int(statement.text.split()[-1])
         session.transaction.timeout = None if milliseconds < 0 else milliseconds / 1000
     elif found := IDENTITY_INSERT.match(statement.text):
@@ -86,22 +79,7 @@ def set_(session: Session, statement: Statement) -> None:
         raise unknown(statement.text)
 
 
-SWITCHES = {"XACT_ABORT": "abort", "NOCOUNT": "silent", "FMTONLY": "describing"}
-
-
-def throw(session: Session, statement: Statement) -> None:
-    """THROW."""
-    if len(statement.words) == 1 and session.caught:
-        raise session.caught
-    number, text, state = [session.value(part) for part in ddl.split(statement.text[5:])]
-    raise SqlError(number, text, state=state)
-
-
-def raise_error(session: Session, statement: Statement) -> None:
-    """RAISERROR('text', severity, state)."""
-    inside = statement.text[statement.text.index("(") + 1 : statement.text.rindex(")")]
-    text, severity, state = [session.value(part) for part in ddl.split(inside)]
-    raise SqlError(50000, str(text), severity=severity, state=state)
+SWITCHES = {"XACT_ABORT": "abort", "NOCOUNT": "silent"}
 
 
 def execute(session: Session, statement: Statement) -> None:
@@ -124,16 +102,6 @@ def _get_lock(session: Session, arguments: Arguments) -> int:
     return session.transaction.get_lock(
         str(_argument(arguments, "resource", 0)), int(arguments.get("locktimeout", -1))
     )
-
-
-def _release_lock(session: Session, arguments: Arguments) -> int:
-    return session.transaction.release_lock(str(_argument(arguments, "resource", 0)))
-
-
-def _rename(session: Session, arguments: Arguments) -> int:
-    table = session.translator().table(ddl.table_in(_argument(arguments, "objname", 0)))
-    name = _argument(arguments, "newname", 1)
-    return session.transaction.change(lambda: session.catalogue.rename(table, name))
 
 
 def _argument(arguments: Arguments, name: str, place: int) -> Any:
@@ -181,9 +149,7 @@ def _define_database(session: Session, statement: Statement) -> None:
 
 VERBS: dict[str, Callable[[Session, Statement], None]] = {
     "BEGIN": begin, "COMMIT": commit, "ROLLBACK": rollback, "SAVE": save, "DECLARE": declare, "SET": set_,
-    "THROW": throw, "RAISERROR": raise_error, "EXEC": execute, "EXECUTE": execute, "KILL": kill,
+    "EXEC": execute, "EXECUTE": execute, "KILL": kill,
     "CREATE": define, "ALTER": define, "DROP": define,
 }  # fmt: skip
-PROCEDURES: dict[str, Callable[[Session, Arguments], int]] = {
-    "sp_getapplock": _get_lock, "sp_releaseapplock": _release_lock, "sp_rename": _rename,
-}  # fmt: skip
+PROCEDURES: dict[str, Callable[[Session, Arguments], int]] = {"sp_getapplock": _get_lock}

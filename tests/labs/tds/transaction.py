@@ -23,22 +23,12 @@ class Transaction:
         self._db, self._locks, self._look = db, locks, look
         self.depth = 0  # @@TRANCOUNT
         self.doomed = False
-        self.implicit = False  # SET IMPLICIT_TRANSACTIONS
         self.timeout: float | None = None  # seconds; SET LOCK_TIMEOUT
         self._unchecked = False
         self.told: Callable[[str], None] = lambda _: None
 
-    def start(self) -> None:
-        """Begin the transaction that a statement begins where they are implicit."""
-        if self.implicit and not self.depth:
-            self._enter()
-
     def begin(self) -> None:
-        """BEGIN TRANSACTION, which counts twice where they are implicit."""
-        self.start()
-        self._enter()
-
-    def _enter(self) -> None:
+        """BEGIN TRANSACTION."""
         self.depth += 1
         if self.depth == 1:
             self.told("began")
@@ -95,7 +85,6 @@ class Transaction:
 
     def change(self, write: Callable[[], int], *, keep: bool = False) -> int:
         """Write all or nothing (with `keep` what succeeded), here or in a transaction of its own."""
-        self.start()
         self.lock()
         self._db.execute("SAVEPOINT _statement")
         try:
@@ -132,7 +121,3 @@ class Transaction:
         except SqlError as error:
             return -1 if error.number == 1222 else -3
         return 0 if free else 1
-
-    def release_lock(self, resource: str) -> int:
-        """Return what sp_releaseapplock does."""
-        return 0 if self._locks.release(f"application {resource}", self) else -999

@@ -31,8 +31,7 @@ class Plan(NamedTuple):
     """A statement for SQLite: `names` are its parameters in order, `columns` those of its result.
 
     `rows` holds, for an INSERT of nothing but parameters, the column of each of them; `reads` the tables
-    that are looked at; `targets` the variables of SELECT @name = …; `source` what an INSERT … SELECT
-    inserts; `locks` says that others have to wait.
+    that are looked at; `source` what an INSERT … SELECT inserts; `locks` says that others have to wait.
     """
 
     verb: str
@@ -42,7 +41,6 @@ class Plan(NamedTuple):
     table: Table | None = None
     rows: tuple[Column, ...] = ()
     reads: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
     source: str = ""
     locks: bool = False
 
@@ -142,14 +140,8 @@ class Translator:
     # --- statements ---
 
     def _select(self, tree: exp.Expr) -> Plan:
-        targets = []
-        for assigned in [
-            node for node in tree.expressions if isinstance(node, exp.EQ) and _variable(node.this)
-        ]:
-            targets.append(assigned.this.name.lower())
-            assigned.replace(assigned.expression)
         columns = tuple(self._kinds.projection(tree))
-        return Plan("SELECT", write(self._translated(tree)), (), columns, targets=tuple(targets))
+        return Plan("SELECT", write(self._translated(tree)), (), columns)
 
     def _insert(self, tree: exp.Insert) -> Plan:
         table = self.table(tree.this)
