@@ -14,7 +14,8 @@ __all__ = ["CHECKS", "Check", "SUBJECTS"]
 
 SUBJECTS = (
     *("connecting", "writing", "limits", "receipts", "resume", "takeover", "writers", "tables"),
-    *("several_tables", "isolation", "modes", "keys", "types", "names", "errors", "rights", "standalone"),
+    *("several_tables", "isolation", "modes", "keys", "types", "losses", "names", "errors", "rights"),
+    "standalone",
 )
 for subject in SUBJECTS:
     import_module(f"{__name__}.{subject}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from adaptive.protocols import Sink, Verdict
@@ -65,32 +66,34 @@ def an_error_that_is_not_the_databases_is_fatal(lab: Lab) -> None:
         assert sink.hint(error) is None
 
 
+def delivers(lab: Lab, sink: Sink, receipt: dict[str, Any], rows: list[Row], *, cut_before: str) -> None:
+    """Write a batch; when its connection is lost, connect anew, begin it again, and do what is left to do."""
+    assert sink.begin(receipt)
+    try:
+        for step, take in (("write", partial(sink.write, rows)), ("commit", sink.commit)):
+            if step == cut_before:
+                lab.break_links()
+            take()
+    except Exception as error:
+        assert sink.classify(error) == "in_doubt", error
+        sink.rollback()
+        sink.close()
+        sink.open()
+        if sink.begin(receipt):
+            sink.write(rows)
+            sink.commit()
+
+
 @check("append")
 def a_lost_connection_is_in_doubt_and_the_batch_can_be_begun_again(lab: Lab) -> None:
     """Whatever is cut, the same batch goes in exactly once after connecting anew."""
     lab.make_items()
     load = a_load()
     with closing(started(lab, load)) as sink:
-        for cut_before in ("write", "commit"):
-            first = 0 if cut_before == "write" else 3
-            receipt, rows = a_receipt(load, cut_before, first, first + 2), items(first, first + 2)
-            assert sink.begin(receipt)
-            try:
-                if cut_before == "write":
-                    lab.break_links()
-                sink.write(rows)
-                if cut_before == "commit":
-                    lab.break_links()
-                sink.commit()
-            except Exception as error:
-                assert sink.classify(error) == "in_doubt", error
-                sink.rollback()
-                sink.close()
-                sink.open()
-                if sink.begin(receipt):
-                    sink.write(rows)
-                    sink.commit()
-        assert sum(count for _, count, _ in sink.receipts("load")) == 6
+        for first, step in ((0, "write"), (3, "commit")):
+            receipt = a_receipt(load, step, first, first + 2)
+            delivers(lab, sink, receipt, items(first, first + 2), cut_before=step)
+        assert sum(rows for _, rows, _ in sink.receipts("load")) == 6
     assert ids(lab) == list(range(6))
 
 

@@ -11,6 +11,7 @@ from adaptive.protocols import Sink
 from adaptive.rows import Row
 from adaptive.testing.checks.items import isolated, items, started, table_of
 from adaptive.testing.checks.registry import check
+from adaptive.testing.checks.types import expectation, made, numbered
 from adaptive.testing.lab import Lab, a_load
 
 # SQL Server takes 2,100 parameters and 1,000 rows of VALUES in a statement, PostgreSQL 65,535 parameters,
@@ -18,7 +19,6 @@ from adaptive.testing.lab import Lab, a_load
 MANY_ROWS = 100_001
 MEGABYTE, MANY_MEGABYTES = 1 << 20, 49
 LARGE_ROW = 16 << 20
-TEXTS = pa.schema({"item_id": pa.int64(), "value": pa.string()})
 
 
 @check("append")
@@ -67,15 +67,12 @@ def a_write_at_its_bound_goes_in_and_one_over_it_is_not_cut(lab: Lab) -> None:
 @check("append")
 def a_write_of_more_bytes_than_a_message_is_written(lab: Lab) -> None:
     """49 MB, of texts of 1 MB each, as mappings and as Arrow; or all are refused, with a reason."""
-    rows: list[Row] = [{"item_id": number, "value": "x" * MEGABYTE} for number in range(MANY_MEGABYTES)]
-    with closing(lab.sink("made")) as sink:
-        sink.open()
-        columns = sink.prepare(a_load(), TEXTS)
+    texts = ["x" * MEGABYTE] * MANY_MEGABYTES
+    with made(lab, pa.string()) as (sink, columns):
         over = sink.max_bytes is not None and sink.max_bytes < MANY_MEGABYTES * MEGABYTE
-        count = written(sink, rows, over=over)
+        count = written(sink, numbered(texts), over=over)
         if "arrow" in sink.capabilities:
-            more = [{**row, "item_id": row["item_id"] + MANY_MEGABYTES} for row in rows]
-            count += written(sink, table_of(more, columns), over=over)
+            count += written(sink, table_of(numbered(texts, MANY_MEGABYTES), columns), over=over)
     sizes = {row["item_id"]: len(row["value"]) for row in lab.rows("made")}
     assert sizes == dict.fromkeys(range(count), MEGABYTE)
 
@@ -84,16 +81,9 @@ def a_write_of_more_bytes_than_a_message_is_written(lab: Lab) -> None:
 def a_row_near_the_size_of_a_document_is_written_or_refused_alone(lab: Lab) -> None:
     """Just below 16 MB and just above; the rows beside it are written whatever becomes of it."""
     sizes = [1, LARGE_ROW - 200, 1, LARGE_ROW + 1, 1]
-    rows: list[Row] = [{"item_id": number, "value": "x" * size} for number, size in enumerate(sizes)]
-    expected = {}
-    for row in rows:
-        try:
-            expected[row["item_id"]] = len(lab.stored(pa.string(), row["value"]))
-        except ValueError:
-            continue
-    with closing(lab.sink("made")) as sink:
-        sink.open()
-        sink.prepare(a_load(), TEXTS)
+    rows = numbered(["x" * size for size in sizes])
+    expected = {number: len(text) for number, text in expectation(lab, pa.string(), rows).items()}
+    with made(lab, pa.string()) as (sink, _):
         refused, _ = isolated(sink, rows)
     assert refused == [number for number in range(len(rows)) if number not in expected]
     assert {row["item_id"]: len(row["value"]) for row in lab.rows("made")} == expected
