@@ -31,7 +31,7 @@ BAD: list[tuple[pa.DataType, Sequence[Any]]] = [
 def unchanged(kept: Any, given: Any) -> bool:
     """Return whether a value that is stored says what was given, perhaps as text."""
     if isinstance(given, Decimal) and given.is_finite():
-        return Decimal(kept) == given
+        return Decimal(str(kept)) == given  # the shortest digits of a number that SQLite made of it
     return bool(kept == given or str(kept) == str(given))
 
 
