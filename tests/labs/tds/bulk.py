@@ -1,37 +1,31 @@
-"""Bulk load: what a client asks about the table, announces with INSERT BULK, and then sends (MS-TDS 2.2.6.1).
+"""Bulk loads: what a client asks about the table, and INSERT BULK, which announces the rows.
 
-Clients of SqlBulkCopy's family, mssql-python among them, first send one fixed batch of dynamic SQL, which is
-recognised as a whole. A message of rows is one statement: all of them are written, or none.
+Clients of SqlBulkCopy's family, mssql-python among them, ask in one fixed batch of dynamic SQL, which is
+recognised as a whole.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import sqlite3
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlglot.dialects.tsql import TSQL
 
 from labs.tds import ddl
 from labs.tds.batch import Statement
-from labs.tds.encoding import Decoder, decoder
 from labs.tds.errors import SqlError, unknown
 from labs.tds.objects import NAME, Column, Table
-from labs.tds.rows import check_rights
 from labs.tds.translate import Plan, Translator
-from labs.tds.types import TEXTS, Type, read_type
-from labs.tds.values import filled, type_from_text
+from labs.tds.types import TEXTS, Type
+from labs.tds.values import type_from_text
+from labs.tds.wire import COMPUTED, IDENTITY, NULLABLE, UPDATABLE
 
 if TYPE_CHECKING:
     from labs.tds.session import Session
 
 ASKED = re.compile(r"SET FMTONLY ON;\s*EXEC\(N'SELECT ' \+ @Column_Names \+ N' FROM (.+?)'\);")
-NULLABLE, UPDATABLE, IDENTITY, COMPUTED = 0x01, 0x08, 0x10, 0x20  # flags of a column
 COLLATIONS = {"colid": Type("int"), "name": NAME, "tds_collation": Type("binary", 5), "collation": NAME}
-COLUMNS, ROW, DONE = 0x81, 0xD1, 0xFD  # tokens
 
 
 class Load(NamedTuple):
@@ -41,9 +35,6 @@ class Load(NamedTuple):
     columns: tuple[Column, ...]
     plan: Plan
     checked: bool
-
-
-# --- before ---
 
 
 def asked(batch: str) -> str | None:
@@ -121,84 +112,3 @@ def _plan(session: Session, table: Table, columns: Sequence[Column], *, keep_nul
 
 def _bracketed(name: str) -> str:
     return f"[{name.replace(']', ']]')}]"
-
-
-# --- rows ---
-
-
-def load(session: Session, message: bytes) -> None:
-    """Write the rows of a message."""
-    announced, session.announced = session.announced, None
-    if announced is None:
-        raise unknown("rows that no INSERT BULK announced")
-    check_rights(session, announced.plan)
-    kinds, start = _described(message)
-    for number, (kind, column) in enumerate(zip(kinds, announced.columns, strict=True), 1):
-        if kind != column.type:
-            raise SqlError(4816, column=number)
-    readers = [_reader(column) for column in announced.columns]
-    if not announced.checked:
-        session.transaction.leave_unchecked()
-    session.count = session.transaction.change(lambda: _write(session, announced, message, start, readers))
-    if any(column.identity for column in announced.columns):
-        session.base.identities.pop(announced.table.id, None)  # to go on behind what was given
-    session.reply.done("BULK", session.count)
-
-
-def _write(session: Session, load: Load, message: bytes, start: int, readers: Sequence[Decoder]) -> int:
-    row: list[Any] = [None] * len(readers)
-    try:
-        return session.db.executemany(load.plan.sql, _rows(message, start, readers, row)).rowcount
-    except (sqlite3.Error, OverflowError) as error:
-        raise session.failure(error, load.plan, "a bulk load", row, row) from None
-
-
-def _described(message: bytes) -> tuple[list[Type], int]:
-    """Read COLMETADATA; return the types and where the rows begin."""
-    kinds, at = [], 3
-    for _ in range(struct.unpack_from("<H", message, 1)[0]):
-        kind, at = read_type(message, at + 6)  # behind the user's type and the flags
-        at += 1 + message[at] * 2
-        kinds.append(kind)
-    return kinds, at
-
-
-def _rows(message: bytes, at: int, readers: Sequence[Decoder], row: list[Any]) -> Iterator[Sequence[Any]]:
-    """Yield each row in `row`. Raises SqlError 4804 if the message ends within one."""
-    places = list(enumerate(readers))
-    try:
-        while message[at] == ROW:
-            at += 1
-            for place, read in places:
-                row[place], at = read(message, at)
-            yield row
-        if message[at] != DONE:
-            raise unknown(f"token 0x{message[at]:02X} in a bulk load")
-    except (IndexError, struct.error):
-        raise SqlError(4804) from None
-
-
-def _reader(column: Column) -> Decoder:
-    """Return what reads a value as it is stored."""
-    read, kind = decoder(column.type), column.type
-    if kind.name in ("char", "nchar"):
-        return _then(read, lambda text: filled(text, kind))
-    if kind.name == "binary":
-        return _then(read, lambda raw: raw.ljust(kind.size, b"\0"))
-    if kind.name in ("real", "float"):
-        return _then(read, lambda number: _finite(number, column.name))
-    return read
-
-
-def _then(read: Decoder, change: Callable[[Any], Any]) -> Decoder:
-    def changed(message: bytes, at: int) -> tuple[Any, int]:
-        value, at = read(message, at)
-        return None if value is None else change(value), at
-
-    return changed
-
-
-def _finite(number: float, column: str) -> float:
-    if not math.isfinite(number):
-        raise SqlError(7339, column=column)
-    return number

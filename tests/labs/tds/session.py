@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from labs.tds import bulk, rows, statements
+from labs.tds import bulk, bulk_rows, rows, statements
 from labs.tds.batch import If, Node, Statement, Try, parse
 from labs.tds.catalogue import Catalogue
 from labs.tds.errors import COMPILE, ROLL_BACK, SqlError, unknown
@@ -41,7 +41,6 @@ class Session:
         self.server, self.base, self.user, self.number = server, base, user, number
         self.database = base.name
         self.db = sqlite3.connect(base.path, isolation_level=None, check_same_thread=False)
-        self.db.execute("PRAGMA foreign_keys = ON")
         self.db.execute("PRAGMA synchronous = OFF")  # nothing here outlives a crash of the machine
         self.catalogue = Catalogue(self.db)
         self.transaction = Transaction(self.db, base.locks, look)
@@ -176,7 +175,7 @@ class Session:
     def load(self, message: bytes) -> None:
         """Write the rows of a bulk load."""
         with suppress(BatchEndError):
-            self._do("BULK LOAD", lambda: bulk.load(self, message))
+            self._do("BULK LOAD", lambda: bulk_rows.load(self, message))
 
     def parsed(self, text: str) -> Sequence[Node]:
         """Return the statements of a batch. Raises BatchEndError."""

@@ -24,7 +24,6 @@ class Transaction:
         self.depth = 0  # @@TRANCOUNT
         self.doomed = False
         self.timeout: float | None = None  # seconds; SET LOCK_TIMEOUT
-        self._unchecked = False
         self.told: Callable[[str], None] = lambda _: None
 
     def begin(self) -> None:
@@ -69,23 +68,22 @@ class Transaction:
         except sqlite3.OperationalError:
             raise SqlError(6401, name=name) from None
 
-    def lock(self) -> None:
-        """Take the lock that writes need, until the transaction ends. Raises SqlError 1205, 1222, 3930."""
+    def lock(self, *, checked: bool = True) -> None:
+        """Take the lock that writes need, until the transaction ends. Raises SqlError 1205, 1222, 3930.
+
+        Whether checks and foreign keys hold is up to the first write: SQLite takes no later word.
+        """
         if self.doomed:
             raise SqlError(3930)
         self._locks.acquire(WRITE, self, self.timeout, self._look)
         if not self._db.in_transaction:
+            self._db.execute(f"PRAGMA ignore_check_constraints = {not checked}")
+            self._db.execute(f"PRAGMA foreign_keys = {checked}")
             self._db.execute("BEGIN IMMEDIATE")
 
-    def leave_unchecked(self) -> None:
-        """Leave checks and foreign keys aside until the transaction ends, as a bulk load does."""
-        self._db.execute("PRAGMA ignore_check_constraints = ON")
-        self._db.execute("PRAGMA foreign_keys = OFF")  # SQLite does not listen within a transaction
-        self._unchecked = True
-
-    def change(self, write: Callable[[], int], *, keep: bool = False) -> int:
+    def change(self, write: Callable[[], int], *, keep: bool = False, checked: bool = True) -> int:
         """Write all or nothing (with `keep` what succeeded), here or in a transaction of its own."""
-        self.lock()
+        self.lock(checked=checked)
         self._db.execute("SAVEPOINT _statement")
         try:
             return write()
@@ -101,10 +99,6 @@ class Transaction:
     def _end(self, word: str) -> None:
         if self._db.in_transaction:
             self._db.execute(word)
-        if self._unchecked:
-            self._db.execute("PRAGMA ignore_check_constraints = OFF")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._unchecked = False
         self._locks.release_all(self)
 
     # --- application locks ---

@@ -17,7 +17,7 @@ RESET = 0x08 | 0x10  # status bits of a packet: reset the connection first
 DONE, DONE_PROC, DONE_IN_PROC = 0xFD, 0xFE, 0xFF
 MORE, ERROR, COUNT, ATTENTION_DONE, RPC_IN_BATCH = 0x01, 0x02, 0x10, 0x20, 0x80
 COMMANDS = {"SELECT": 0xC1, "INSERT": 0xC3, "DELETE": 0xC4, "UPDATE": 0xC5, "BULK": 0xF0}
-NULLABLE = 0x09  # flags of a column that takes NULL and can be written
+NULLABLE, UPDATABLE, IDENTITY, COMPUTED = 0x01, 0x08, 0x10, 0x20  # flags of a column
 SERVER = "stand-in"
 
 
@@ -106,11 +106,11 @@ class Reply:
         return len(self._parts) - count
 
     def columns(
-        self, names: Sequence[str], kinds: Sequence[Type], flags: Iterable[int] = repeat(NULLABLE)
+        self, names: Sequence[str], kinds: Sequence[Type], flags: Iterable[int] = repeat(NULLABLE | UPDATABLE)
     ) -> None:
         """Add COLMETADATA."""
         described = [
-            struct.pack("<IH", 0, flag) + type_info(kind, nullable=bool(flag & 1)) + _b(name)
+            struct.pack("<IH", 0, flag) + type_info(kind, nullable=bool(flag & NULLABLE)) + _b(name)
             for name, kind, flag in zip(names, kinds, flags, strict=False)
         ]
         self.add(struct.pack("<BH", 0x81, len(names)) + b"".join(described))
