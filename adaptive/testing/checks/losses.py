@@ -28,8 +28,10 @@ BAD: list[tuple[pa.DataType, Sequence[Any]]] = [
 ]
 
 
-def unchanged(kept: Any, given: Any) -> bool:
+def unchanged(lab: Lab, kept: Any, given: Any) -> bool:
     """Return whether a value that is stored says what was given, perhaps as text."""
+    if isinstance(given, datetime):
+        return bool(kept == lab.stored(pa.timestamp("us", given.tzinfo and "UTC"), given))
     if isinstance(given, Decimal) and given.is_finite():
         return Decimal(str(kept)) == given  # the shortest digits of a number that SQLite made of it
     return bool(kept == given or str(kept) == str(given))
@@ -48,7 +50,7 @@ def a_value_that_does_not_fit_is_refused_or_kept(lab: Lab) -> None:
         for row in rows:
             if row["item_id"] not in refused:
                 kept, given = found[row["item_id"]], row["value"]
-                assert unchanged(kept, given), f"{given!r} became {kept!r} in {kind}"
+                assert unchanged(lab, kept, given), f"{given!r} became {kept!r} in {kind}"
 
 
 class Log(logging.Handler):
