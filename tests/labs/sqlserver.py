@@ -152,6 +152,7 @@ class SqlserverLab:
         user, password = f"stranger_{secrets.token_hex(4)}", f"Aa1-{secrets.token_hex(12)}"
         self.execute(f"CREATE LOGIN [{user}] WITH PASSWORD = '{password}', CHECK_POLICY = OFF")
         self.execute(f"CREATE USER [{user}] FOR LOGIN [{user}]")
+        self.execute(f"GRANT VIEW DEFINITION TO [{user}]")  # without, no table can be told from a missing one
         try:
             place = urlsplit(self.url).netloc.rpartition("@")[2]
             yield SqlserverLab(urlsplit(self.url)._replace(netloc=f"{user}:{password}@{place}").geturl())
