@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
-from adaptive.testing.checks.items import ids, isolated, items, started
+import pyarrow as pa
+
+from adaptive.testing.checks.items import ids, isolated, items, started, table_of
 from adaptive.testing.checks.registry import check
 from adaptive.testing.lab import Lab, a_load, a_receipt
 
@@ -60,6 +67,36 @@ def upsert_lets_the_last_row_win(lab: Lab) -> None:
         1: ("c", 7),
         2: ("d", None),
     }
+
+
+KEYS: list[tuple[pa.DataType, Sequence[Any]]] = [
+    (pa.int64(), [-(2**63), 0, 2**63 - 1]),
+    (pa.decimal128(18, 4), [Decimal("1.0000"), Decimal("1.0001"), Decimal("-1.0000")]),
+    (pa.string(), ["", "a", "ä", "株式", "x" * 400]),
+    (pa.date32(), [date.min, date(2024, 2, 29)]),
+    (pa.timestamp("us", "UTC"), [datetime(2024, 2, 29, 12, 30, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)]),
+    (pa.uuid(), [UUID(int=0), UUID(int=2**128 - 1)]),
+]
+
+
+@check("upsert")
+def a_key_of_any_type_is_recognised(lab: Lab) -> None:
+    """Within a write, in the next one, and in the next transaction, as mappings and as Arrow."""
+    for kind, values in KEYS:
+        schema = pa.schema({"value": kind, "version": pa.int64()})
+        with closing(lab.sink("made", mode="upsert", key=("value",))) as sink:
+            sink.open()
+            columns = sink.prepare(a_load(f"keys of {kind}"), schema)
+            a, b, c, d = ([{"value": value, "version": n} for value in values] for n in range(4))
+            for writes in ([*a, *b], c), (d,):
+                sink.begin()
+                for rows in writes:
+                    assert sink.write(rows) == []
+                    if "arrow" in sink.capabilities:
+                        assert sink.write_arrow(table_of(rows, columns)) == []
+                sink.commit()
+        assert [row["version"] for row in lab.rows("made")] == [3] * len(values), kind
+        lab.drop("made")
 
 
 @check("replace")
