@@ -16,12 +16,16 @@ otherwise by text COPY, where the server itself reads or refuses each value.
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import partial
 from hashlib import sha256
+from ipaddress import ip_address
 from operator import itemgetter
 from typing import Any, Literal, LiteralString, NamedTuple, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -46,14 +50,15 @@ except ImportError:  # then there are only rows
     pa = None
 
 Values: TypeAlias = Sequence[object] | Mapping[str, object]
-Feed: TypeAlias = Callable[[psycopg.Copy], None]
 Verdict: TypeAlias = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
 
+BINARY: LiteralString = "(FORMAT binary)"
 # The rights that each mode needs on the table.
 MODES = {"append": "INSERT", "ignore": "SELECT INSERT", "upsert": "SELECT INSERT UPDATE",
          "replace": "SELECT INSERT DELETE"}  # fmt: skip
 DEFAULTS = {"connect_timeout": "10", "application_name": "adaptive", "keepalives_idle": "30",
             "keepalives_interval": "10", "keepalives_count": "3"}  # fmt: skip
+VERIFIED = "?sslmode=verify-full&sslrootcert=system"  # or the file of an authority of one's own
 # Keepalives and the idle limit end a half-open attempt, whose locks the next attempt waits for, after about
 # a minute. A batch is idle inside its transaction only while dead letters are synced: milliseconds.
 SESSION = """
@@ -74,19 +79,7 @@ UNREADABLE = {"XX000", "22P03", "54000", "08P01"}
 # What COPY says where INSERT … ON CONFLICT might not: a key is there already, or row security is on.
 COLLISION = (errors.UniqueViolation, errors.FeatureNotSupported)
 
-# Type name → (OID for psycopg's binary dumpers, how its values are checked first). psycopg wraps
-# integers out of range (2**40 → 0 in int4), takes any truth value for bool and cuts the time off a date.
-ROW_TYPES: dict[str, tuple[int, str | type | None]] = {
-    "bool": (16, bool), "int2": (21, "h"), "int4": (23, "i"), "int8": (20, None), "float4": (700, "f"),
-    "float8": (701, None), "numeric": (1700, None), "text": (25, None), "varchar": (25, None),
-    "bpchar": (25, None), "enum": (25, None), "date": (1082, date), "timestamp": (1114, None),
-    "timestamptz": (1184, None), "bytea": (17, None), "uuid": (2950, None), "jsonb": (3802, None),
-    "json": (114, None),
-}  # fmt: skip
-# Text in Arrow that pgpq's encoder writes as the server expects it.
-STRING_TYPES = {"text", "varchar", "bpchar", "name", "enum", "json", "jsonb"}
-# pgpq holds the GIL and returns one bytes object per piece: of 2k, 8k, 16k and 64k rows 16k was the fastest.
-PIECE_ROWS, PIECE_BYTES = 16_384, 8_000_000
+# ---- statements: {words} stand for quoted names
 
 LOCATE = """
     SELECT coalesce(n.nspname, %s, current_schema(), 'public'), coalesce(c.relname, %s), coalesce(c.oid, 0)
@@ -252,125 +245,11 @@ class UnknownColumnError(LookupError):
         self.column = column
 
 
-class Column(NamedTuple):
-    """A column as the catalogue has it, domains resolved; `type` is "" if it is not a built-in one.
+class Form(NamedTuple):
+    """A form in which COPY can take the rows of a write."""
 
-    `filled` says that the server fills it when it is left out, `generated` that it cannot be updated.
-    """
-
-    name: str
-    type: str
-    modifier: int
-    nullable: bool
-    filled: bool
-    generated: bool
-    key: bool
-    max_length: int | None
-
-    def arrow(self) -> pa.DataType | None:
-        """Return the Arrow type whose binary form is known to arrive unchanged, if there is one."""
-        if self.type in STRING_TYPES:
-            return pa.string()
-        if self.type == "numeric":
-            precision, scale = (self.modifier - 4) >> 16, (self.modifier - 4) & 0x7FF
-            known = self.modifier >= 0 and max(precision, scale) <= 38  # a negative scale is above 1023
-            return pa.decimal128(max(precision, scale), scale) if known else None
-        # timestamp(3) would round what is finer, so its values have to come in milliseconds
-        unit = "us" if not 0 <= self.modifier <= 3 else "ms" if self.modifier else "s"
-        return {
-            "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(),
-            "float4": pa.float32(), "float8": pa.float64(), "date": pa.date32(),
-            "timestamp": pa.timestamp(unit), "timestamptz": pa.timestamp(unit, "UTC"), "bytea": pa.binary(),
-            "uuid": pa.uuid(), "time": pa.time64("us") if unit == "us" else pa.time32(unit),
-        }.get(self.type)  # fmt: skip
-
-
-class Table(NamedTuple):
-    """The target table; `oid` is 0 and there are no columns while it does not exist."""
-
-    schema: str
-    name: str
-    oid: int = 0
-    columns: tuple[Column, ...] = ()
-    key: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return sql.Identifier(self.schema, self.name).as_string()
-
-    def beside(self, name: str) -> sql.Identifier:
-        """Return a table in the same schema."""
-        return sql.Identifier(self.schema, name)
-
-    def staging(self, load: str) -> str:
-        """Return the table that holds a load's rows until `replace` swaps them in; "": its prefix."""
-        return f"_adaptive_replace_{_digest(str(self))}_{_digest(load) if load else ''}"
-
-
-class Session:
-    """A connection and the transaction that is open on it: of a sink and of those beside it."""
-
-    def __init__(self, conninfo: Mapping[str, Any]) -> None:
-        self._conninfo = conninfo
-        self.link: psycopg.Connection[Any] | None = None
-        self.receipt: tuple[str, str] | None = None  # load and batch
-        self.owner: str | None = None  # that the session is named after
-        self.staged: set[str] = set()  # the staging tables of merges that hold rows of this transaction
-        self.dirty = False  # something was written since the savepoint
-        self.doomed = False
-        self.immediate = False  # deferred constraints are checked by each write, not by commit
-
-    @property
-    def connection(self) -> psycopg.Connection[Any]:
-        """Return the connection. Raises RuntimeError if there is none."""
-        if self.link is None:
-            raise RuntimeError("open the sink first")
-        return self.link
-
-    @property
-    def idle(self) -> bool:
-        """Return whether no transaction is open."""
-        return self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-
-    def open(self) -> None:
-        """Connect unless it is connected. Raises ConnectError."""
-        if self.link is not None and not self.link.closed:
-            return
-        self.doomed, self.owner = False, None
-        try:
-            # pgbouncer and ALTER TABLE both break server-side prepared statements; ours are few
-            self.link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
-            self.link.execute(SESSION)
-        except psycopg.Error as error:
-            self.close()
-            raise ConnectError(str(error).strip()) from None  # the original carries the password
-
-    def close(self) -> None:
-        """Disconnect, rolling back what is open."""
-        self.rollback()
-        if self.link is not None:
-            self.link.close()
-            self.link = None
-
-    def rollback(self) -> None:
-        """Drop the transaction. Raises nothing."""
-        if self.link is not None and not self.idle:
-            with suppress(psycopg.Error):
-                self.link.execute("ROLLBACK")
-        self.doomed, self.owner = False, None
-
-    def begin_write(self) -> None:
-        """Set the savepoint that a failed write goes back to."""
-        if self.dirty:
-            self.connection.execute("RELEASE SAVEPOINT adaptive; SAVEPOINT adaptive")
-        self.dirty = True
-
-    def undo_write(self) -> None:
-        """Go back to the savepoint; where that fails the transaction is doomed."""
-        try:
-            self.connection.execute("ROLLBACK TO SAVEPOINT adaptive")
-            self.dirty = False
-        except psycopg.Error:
-            self.doomed = True
+    feed: Callable[[psycopg.Copy], None]
+    options: LiteralString = ""
 
 
 class PostgresSink:
@@ -540,6 +419,7 @@ class PostgresSink:
         info = self._connection.info
         server = f"PostgreSQL {info.parameter_status('server_version')}"
         found = [f"{server}, database {info.dbname}, user {info.user}"]
+        found += self._session.exposure()
         if self._path:
             table = self._locate()
             found.append(f"table {table} {'exists' if table.oid else 'does not exist'}")
@@ -605,25 +485,25 @@ class PostgresSink:
             raise ValueRefusedError(index, error) from None
         if any(column.type in ("json", "jsonb") for column in columns):
             values = [tuple(map(_wrap_json, columns, row)) for row in values]
-        forms: list[Feed] = [lambda copy: _feed_text(copy, columns, values)]
+        forms = [Form(partial(_feed_text, columns=columns, rows=values))]
         if _fits(columns, values):
-            forms.append(lambda copy: _feed_binary(copy, columns, values))
-        return self._write(names, len(rows), *forms)
+            forms.insert(0, Form(partial(_feed_binary, columns=columns, rows=values), BINARY))
+        return self._write(names, len(rows), forms)
 
     def write_arrow(self, rows: pa.Table) -> list[tuple[int, str, str]]:
         """Write a table, in binary if its types are those of `prepare`, else as text. As `write`.
 
-        Raises the driver's error or LookupError (no such column).
+        Raises the driver's error, ValueRefusedError or LookupError (no such column).
         """
         self.duplicates = 0
         if not rows.num_rows:
             return []
         names = tuple(rows.schema.names)
         columns = self._columns(names)
-        forms: list[Feed] = [lambda copy: _feed_lines(copy, rows)]
+        forms = [Form(partial(_feed_lines, columns=columns, rows=rows))]
         if _is_typed(columns, rows.schema):
-            forms.append(lambda copy: _feed_arrow(copy, columns, rows))
-        return self._write(names, rows.num_rows, *forms)
+            forms.insert(0, Form(partial(_feed_arrow, columns=columns, rows=rows), BINARY))
+        return self._write(names, rows.num_rows, forms)
 
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Enter idempotency keys of the table; return those that were not there. Waits for other claims."""
@@ -858,54 +738,51 @@ class PostgresSink:
 
     # ---- writing
 
-    def _write(self, names: tuple[str, ...], rows: int, text: Feed, binary: Feed | None = None) -> list[Any]:
-        """Write, again as long as a failure teaches a better way."""
-        while True:
-            feed = None if names in self._as_text else binary
-            try:
-                self._put(names, rows, feed or text, "(FORMAT binary)" if feed else "")
-            except BaseException as error:
-                self._session.undo_write()
-                if feed and _is_unreadable(error):
-                    self._as_text.add(names)
-                elif self._merges and not self._collided and isinstance(error, COLLISION):
-                    self._collided = True
-                elif not self._merges and rows > 1 and isinstance(error, errors.UniqueViolation):
-                    if (
-                        refused := self._sift(names, feed or text, "(FORMAT binary)" if feed else "", error)
-                    ) is None:
-                        raise
-                    return refused
-                else:
-                    raise
+    def _write(self, names: tuple[str, ...], rows: int, forms: Sequence[Form]) -> list[tuple[int, str, str]]:
+        """Write in the first form, and again as long as a failure teaches a better way."""
+        form, *others = forms[-1:] if names in self._as_text else forms
+        try:
+            self._put(names, rows, form)
+        except BaseException as error:
+            self._session.undo_write()
+            if others and _is_unreadable(error):
+                self._as_text.add(names)
+            elif self._merges and not self._collided and isinstance(error, COLLISION):
+                self._collided = True
+            elif self._merges or rows == 1 or not isinstance(error, errors.UniqueViolation):
+                raise
+            elif (refused := self._sift(names, form, error)) is not None:
+                return refused
             else:
-                return []
+                raise
+            return self._write(names, rows, forms)
+        return []
 
-    def _put(self, names: tuple[str, ...], rows: int, feed: Feed, form: LiteralString) -> None:
+    def _put(self, names: tuple[str, ...], rows: int, form: Form) -> None:
         """Copy the rows into the target; once a key was there already, into a staging table, and merge.
 
         The first costs what an append costs, the second 2 (new keys) to 3 times that (all there already).
         """
         self._session.begin_write()
         if not self._collided:
-            self._copy(self._destination, names, feed, form)
+            self._copy(self._destination, names, form)
             return
-        merged = self._merge(self._stage_rows(names, feed, form), names)
+        merged = self._merge(self._stage_rows(names, form), names)
         self.duplicates = rows - merged if self._mode == "ignore" else 0
 
-    def _stage_rows(self, names: tuple[str, ...], feed: Feed, form: LiteralString) -> sql.Identifier:
+    def _stage_rows(self, names: tuple[str, ...], form: Form) -> sql.Identifier:
         name = f"_adaptive_merge_{_digest(f'{self._table} {names}')}"
         staging = sql.Identifier("pg_temp", name)
         self._run(MERGE_STAGING, staging=staging, columns=_list(names))
         if name in self._session.staged:
             self._run("TRUNCATE {staging}", staging=staging)
         self._session.staged.add(name)
-        self._copy(("pg_temp", name), names, feed, form)
+        self._copy(("pg_temp", name), names, form)
         return staging
 
     def _sift(
-        self, names: tuple[str, ...], feed: Feed, form: LiteralString, error: errors.UniqueViolation
-    ) -> list[Any] | None:
+        self, names: tuple[str, ...], form: Form, error: errors.UniqueViolation
+    ) -> list[tuple[int, str, str]] | None:
         """Write the rows that keep the unique index an error names, and return the others.
 
         None, with nothing written, if its key is not among the columns or something else is wrong, too.
@@ -915,25 +792,24 @@ class PostgresSink:
         if not key or not set(key) <= set(names):
             return None
         try:
-            self._session.dirty = True
+            self._session.begin_write()
             judged = self._run(
-                SIFT, staging=self._stage_rows(names, feed, form), columns=_list(names), key=_list(key),
+                SIFT, staging=self._stage_rows(names, form), columns=_list(names), key=_list(key),
                 destination=sql.Identifier(*self._destination),
                 ours=sql.SQL(", ").join([sql.Identifier("s", name) for name in key]),
                 theirs=sql.SQL(", ").join([sql.Identifier("t", name) for name in key]),
             )  # fmt: skip
-            reason = str(error.diag.message_primary)
-            return [(row, str(error.sqlstate), reason) for (row,) in judged]
         except psycopg.Error:
             self._session.undo_write()
             self._copied = self._destination[-1]  # the first error is raised, and `hint` reads it
             return None
+        return [(row, str(error.sqlstate), str(error.diag.message_primary)) for (row,) in judged]
 
-    def _copy(self, table: tuple[str, ...], names: tuple[str, ...], feed: Feed, form: LiteralString) -> None:
+    def _copy(self, table: tuple[str, ...], names: tuple[str, ...], form: Form) -> None:
         self._copied = table[-1]
-        parts = sql.Identifier(*table), _list(names), sql.SQL(form)
+        parts = sql.Identifier(*table), _list(names), sql.SQL(form.options)
         with self._connection.cursor().copy(sql.SQL("COPY {} ({}) FROM STDIN {}").format(*parts)) as copy:
-            feed(copy)
+            form.feed(copy)
 
     def _merge(self, staging: sql.Identifier, names: tuple[str, ...]) -> int:
         """Move the staged rows over; return how many were inserted or updated."""
@@ -966,6 +842,17 @@ def _parse_url(url: str) -> dict[str, Any]:
     return {**DEFAULTS, **given, "client_encoding": "UTF8"}
 
 
+def _exposure(host: str, *, encrypted: bool, sslmode: str) -> list[str]:
+    """Return a finding about a connection that others could listen to; none about a local one."""
+    local = host.startswith(("/", "@")) or host == "localhost"
+    with suppress(ValueError):
+        local = ip_address(host).is_loopback
+    if local or (encrypted and sslmode.startswith("verify")):
+        return []
+    fault = "the server's certificate is not checked" if encrypted else "the connection is not encrypted"
+    return [f"{fault}, so others on the way can read and change it: add {VERIFIED} to the URL"]
+
+
 def _parse_table(table: str | None) -> tuple[str, ...]:
     """Return the parts of `table`, `schema.table` or `"quoted.name"`; none without a table."""
     if table is None:
@@ -985,6 +872,150 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
+class Session:
+    """A connection and the transaction that is open on it: of a sink and of those beside it."""
+
+    def __init__(self, conninfo: Mapping[str, Any]) -> None:
+        self._conninfo = conninfo
+        self.link: psycopg.Connection[Any] | None = None
+        self.receipt: tuple[str, str] | None = None  # load and batch
+        self.owner: str | None = None  # that the session is named after
+        self.staged: set[str] = set()  # the staging tables of merges that hold rows of this transaction
+        self.dirty = False  # something was written since the savepoint
+        self.doomed = False
+        self.immediate = False  # deferred constraints are checked by each write, not by commit
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """Return the connection. Raises RuntimeError if there is none."""
+        if self.link is None:
+            raise RuntimeError("open the sink first")
+        return self.link
+
+    @property
+    def idle(self) -> bool:
+        """Return whether no transaction is open."""
+        return self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+    def open(self) -> None:
+        """Connect unless it is connected. Raises ConnectError."""
+        if self.link is not None and not self.link.closed:
+            return
+        self.doomed, self.owner = False, None
+        try:
+            # pgbouncer and ALTER TABLE both break server-side prepared statements; ours are few
+            self.link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
+            self.link.execute(SESSION)
+        except psycopg.Error as error:
+            self.close()
+            raise ConnectError(str(error).strip()) from None  # the original carries the password
+
+    def close(self) -> None:
+        """Disconnect, rolling back what is open."""
+        self.rollback()
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+    def rollback(self) -> None:
+        """Drop the transaction. Raises nothing."""
+        if self.link is not None and not self.idle:
+            with suppress(psycopg.Error):
+                self.link.execute("ROLLBACK")
+        self.doomed, self.owner = False, None
+
+    def exposure(self) -> list[str]:
+        """Return what somebody on the way to the server could do, if anything."""
+        link = self.connection.pgconn
+        (mode,) = (option.val or b"" for option in link.info if option.keyword == b"sslmode")
+        host = self.connection.info.hostaddr or self.connection.info.host
+        return _exposure(host, encrypted=link.ssl_in_use, sslmode=mode.decode())
+
+    def begin_write(self) -> None:
+        """Set the savepoint that a failed write goes back to."""
+        if self.dirty:
+            self.connection.execute("RELEASE SAVEPOINT adaptive; SAVEPOINT adaptive")
+        self.dirty = True
+
+    def undo_write(self) -> None:
+        """Go back to the savepoint; where that fails the transaction is doomed."""
+        try:
+            self.connection.execute("ROLLBACK TO SAVEPOINT adaptive")
+            self.dirty = False
+        except psycopg.Error:
+            self.doomed = True
+
+
+# ---- catalogue
+
+
+class Table(NamedTuple):
+    """The target table; `oid` is 0 and there are no columns while it does not exist."""
+
+    schema: str
+    name: str
+    oid: int = 0
+    columns: tuple[Column, ...] = ()
+    key: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return sql.Identifier(self.schema, self.name).as_string()
+
+    def beside(self, name: str) -> sql.Identifier:
+        """Return a table in the same schema."""
+        return sql.Identifier(self.schema, name)
+
+    def staging(self, load: str) -> str:
+        """Return the table that holds a load's rows until `replace` swaps them in; "": its prefix."""
+        return f"_adaptive_replace_{_digest(str(self))}_{_digest(load) if load else ''}"
+
+
+class Column(NamedTuple):
+    """A column as the catalogue has it, domains resolved; `type` is "" if it is not a built-in one.
+
+    `filled` says that the server fills it when it is left out, `generated` that it cannot be updated.
+    """
+
+    name: str
+    type: str
+    modifier: int
+    nullable: bool
+    filled: bool
+    generated: bool
+    key: bool
+    max_length: int | None
+
+    @property
+    def scale(self) -> int | None:
+        """Return the decimals of a numeric column, which may be fewer than none; None if it keeps all."""
+        bounded = self.type == "numeric" and self.modifier >= 0
+        return (((self.modifier - 4) & 0x7FF) ^ 0x400) - 0x400 if bounded else None
+
+    @property
+    def micros(self) -> int:
+        """Return the microseconds that values of a time type are multiples of."""
+        bounded = self.type in ("timestamp", "timestamptz", "time") and 0 <= self.modifier < 6
+        return 10 ** (6 - self.modifier) if bounded else 1
+
+    def arrow(self) -> pa.DataType | None:
+        """Return the Arrow type whose binary form is known to arrive unchanged, if there is one."""
+        if self.type in STRING_TYPES:
+            return pa.string()
+        if self.type == "numeric":
+            precision, scale = (self.modifier - 4) >> 16, self.scale
+            if scale is None or scale < 0 or max(precision, scale) > 38:
+                return None
+            return pa.decimal128(max(precision, scale), scale)
+        # timestamp(3) would round what is finer, so its values have to come in milliseconds
+        unit = "us" if not 0 <= self.modifier <= 3 else "ms" if self.modifier else "s"
+        return {
+            "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(),
+            "float4": pa.float32(), "float8": pa.float64(), "date": pa.date32(),
+            "timestamp": pa.timestamp(unit), "timestamptz": pa.timestamp(unit, "UTC"), "bytea": pa.binary(),
+            "uuid": pa.uuid(), "time": pa.time64("us") if unit == "us" else pa.time32(unit),
+        }.get(self.type)  # fmt: skip
+
+
 def _ddl_type(field: pa.Field) -> str:
     """Return the PostgreSQL type for an Arrow field. Raises ValueError if there is none."""
     kind = field.type
@@ -1001,6 +1032,77 @@ def _ddl_type(field: pa.Field) -> str:
     if found is None:
         raise ValueError(f"column {field.name!r}: no PostgreSQL type for {kind}; say one with --types")
     return found
+
+
+# ---- Python values
+
+
+Check: TypeAlias = Callable[["Column", Sequence[Any]], bool]
+
+
+def _is_only(kind: type) -> Check:
+    return lambda _, values: set(map(type, values)) <= {kind}
+
+
+def _fits_in(code: str) -> Check:
+    def check(column: Column, values: Sequence[Any]) -> bool:
+        with suppress(struct.error, OverflowError):
+            struct.pack(f"<{len(values)}{code}", *values)
+            return int not in set(map(type, values)) or not any(_is_rounded(column, v) for v in values)
+        return False
+
+    return check
+
+
+def _keeps_places(column: Column, values: Sequence[Any]) -> bool:
+    scale = column.scale
+    if scale is None:
+        return True
+    unit = Decimal(1).scaleb(-scale)
+    with suppress(Inexact, InvalidOperation, AttributeError):
+        for value in values:
+            if scale < 0 or type(value) is not int:
+                value.quantize(unit, None, EXACT)
+        return True
+    return False
+
+
+def _keeps_seconds(column: Column, values: Sequence[Any]) -> bool:
+    return column.micros == 1 or not any(getattr(value, "microsecond", 0) % column.micros for value in values)
+
+
+def _is_cut(scale: int, value: object) -> bool:
+    """Say whether a numeric column would round a number; what is no number the server refuses."""
+    try:
+        Decimal(str(value)).quantize(Decimal(1).scaleb(-scale), None, EXACT)
+    except Inexact:
+        return True
+    except InvalidOperation:
+        return False
+    return False
+
+
+def _is_rounded(column: Column, value: object) -> bool:
+    """Say whether a column of floats would round an integer."""
+    bits = FLOAT_BITS.get(column.type)
+    if bits is None or type(value) is not int or not value:
+        return False
+    return (abs(value) // (value & -value)).bit_length() > bits
+
+
+EXACT = Context(prec=2000, traps=[Inexact, InvalidOperation])
+FLOAT_BITS = {"float4": 24, "float8": 53}
+# Type name → (OID for psycopg's binary dumpers, how its values are checked first). psycopg wraps integers out
+# of range (2**40 → 0 in int4), takes any truth value for bool, rounds 2**53 + 1 and cuts the time off a date;
+# the server rounds what has more decimals than its column.
+ROW_TYPES: dict[str, tuple[int, Check | None]] = {
+    "bool": (16, _is_only(bool)), "int2": (21, _fits_in("h")), "int4": (23, _fits_in("i")),
+    "int8": (20, None), "float4": (700, _fits_in("f")), "float8": (701, _fits_in("d")),
+    "numeric": (1700, _keeps_places), "text": (25, None), "varchar": (25, None), "bpchar": (25, None),
+    "enum": (25, None), "date": (1082, _is_only(date)), "timestamp": (1114, _keeps_seconds),
+    "timestamptz": (1184, _keeps_seconds), "bytea": (17, None), "uuid": (2950, None), "jsonb": (3802, None),
+    "json": (114, None),
+}  # fmt: skip
 
 
 def _is_unreadable(error: BaseException) -> bool:
@@ -1028,7 +1130,19 @@ def _wrap_json(column: Column, value: object) -> object:
     """Return a value of a JSON column for psycopg: text is JSON already, anything else is encoded."""
     if value is None or column.type not in ("json", "jsonb"):
         return value
-    return Jsonb(value, dumps=str) if isinstance(value, str) else Jsonb(value)
+    return Jsonb(value, dumps=str if isinstance(value, str) else DUMP_JSON)
+
+
+def _inside_json(value: object) -> str:
+    """Return the text of what JSON has no form for; of a decimal, too, which most readers make a float."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no form in JSON")
+
+
+DUMP_JSON = partial(json.dumps, default=_inside_json)
 
 
 def _fits(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> bool:
@@ -1036,14 +1150,8 @@ def _fits(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> bool:
     if any(column.type not in ROW_TYPES for column in columns):
         return False
     for index, column in enumerate(columns):
-        check = ROW_TYPES[column.type][1]
-        values = [value for row in rows if (value := row[index]) is not None] if check else []
-        try:
-            if isinstance(check, type) and not set(map(type, values)) <= {check}:
-                return False
-            if isinstance(check, str):
-                struct.pack(f"<{len(values)}{check}", *values)
-        except (struct.error, OverflowError):
+        _, fit = ROW_TYPES[column.type]
+        if fit and not fit(column, [value for row in rows if (value := row[index]) is not None]):
             return False
     return True
 
@@ -1054,11 +1162,11 @@ def _feed_binary(copy: psycopg.Copy, columns: Sequence[Column], rows: Iterable[t
         copy.write_row(row)
 
 
-def _feed_text(copy: psycopg.Copy, columns: Sequence[Column], rows: Iterable[tuple[Any, ...]]) -> None:
+def _feed_text(copy: psycopg.Copy, columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> None:
+    for index, column in enumerate(columns):
+        _refuse_losses(column, [row[index] for row in rows])
     for index, row in enumerate(rows):
         try:
-            for column, value in zip(columns, row, strict=True):
-                _refuse_loss(column, value)
             copy.write_row(row)
         except (psycopg.OperationalError, MemoryError):
             raise
@@ -1066,17 +1174,38 @@ def _feed_text(copy: psycopg.Copy, columns: Sequence[Column], rows: Iterable[tup
             raise ValueRefusedError(index, error) from error
 
 
-def _refuse_loss(column: Column, value: object) -> None:
-    """Raise ValueError for what the server would drop from a value without a word."""
-    kind, lost = column.type, ""
+def _refuse_losses(column: Column, values: Sequence[object]) -> None:
+    """Raise ValueRefusedError for the first value of which the server would drop a part without a word."""
+    if column.scale is None and set(map(type, values)) <= {str, bool, type(None)}:
+        return
+    for index, value in enumerate(values):
+        if value is not None and (lost := _lost(column, value)):
+            raise ValueRefusedError(index, f"column {column.name!r}: {lost}")
+
+
+def _lost(column: Column, value: object) -> str | None:
+    kind = column.type
     if isinstance(value, bytes | bytearray | memoryview) and kind != "bytea":
-        lost = "bytes for a column that is not bytea"
-    elif isinstance(value, datetime) and kind == "date" and value.time() != time.min:
-        lost = "the time of day does not fit in a date"
-    elif isinstance(value, datetime | time) and value.tzinfo and kind in ("timestamp", "time", "date"):
-        lost = "the column has no time zone"
-    if lost:
-        raise ValueError(f"column {column.name!r}: {lost}")
+        return "bytes for a column that is not bytea"
+    if isinstance(value, datetime) and kind == "date" and value.time() != time.min:
+        return "the time of day does not fit in a date"
+    if isinstance(value, datetime | time) and value.tzinfo and kind in ("timestamp", "time", "date"):
+        return "the column has no time zone"
+    if isinstance(value, datetime | time) and value.microsecond % column.micros:
+        return f"the column keeps {column.modifier} decimals of a second"
+    if _is_rounded(column, value):
+        return f"{value} has more digits than {kind} keeps"
+    if column.scale is not None and _is_cut(column.scale, value):
+        return f"{value} has more than {column.scale} decimals"
+    return None
+
+
+# ---- Arrow
+
+# Text in Arrow that pgpq's encoder writes as the server expects it.
+STRING_TYPES = {"text", "varchar", "bpchar", "name", "enum", "json", "jsonb"}
+# pgpq holds the GIL and returns one bytes object per piece: of 2k, 8k, 16k and 64k rows 16k was the fastest.
+PIECE_ROWS, PIECE_BYTES = 16_384, 8_000_000
 
 
 def _is_typed(columns: Sequence[Column], schema: pa.Schema) -> bool:
@@ -1105,8 +1234,12 @@ def _feed_arrow(copy: psycopg.Copy, columns: Sequence[Column], rows: pa.Table) -
     copy.write(encoder.finish())
 
 
-def _feed_lines(copy: psycopg.Copy, rows: pa.Table) -> None:
+def _feed_lines(copy: psycopg.Copy, columns: Sequence[Column], rows: pa.Table) -> None:
     """Send COPY's text format: unlike CSV, one row is one line, and so an error's line is the row."""
+    for column, values in zip(columns, rows.columns, strict=True):
+        whole = column.type in FLOAT_BITS and pa.types.is_integer(values.type)
+        if whole or (column.scale is not None and values.type != column.arrow()):
+            _refuse_losses(column, values.to_pylist())
     tab, newline, empty = (pa.scalar(text, pa.large_string()) for text in ("\t", "\n", ""))
     null = {"null_handling": "replace", "null_replacement": "\\N"}
     for piece in _pieces(rows):

@@ -47,7 +47,6 @@ STAGING, STALE_SECONDS = "adaptive-stage-", 60.0  # a folder is locked long befo
 STAGE_ROWS = 500  # below, executemany is as fast as the way through ADBC
 BUSY_SECONDS = 30.0  # wait for another writer; a batch holds the lock for well under 1 s
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 NAME = r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|'(?:[^']|'')*'|[^\s("'`\[]+)"""
 UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)  # what a form raises
 LEDGER = (
@@ -618,10 +617,10 @@ class SqliteSink:
 
     def _stored(self, name: str, values: list[Any], first: int) -> list[Any]:
         """Return a column of Python values in their stored forms."""
-        affinity, scale = self._affinity(name), getattr(self._types.get(name), "scale", None)
+        affinity, kind = self._affinity(name), self._types.get(name)
         form = GUARDS.get(affinity, _plain)
-        if affinity == "TEXT" and scale is not None:
-            form = partial(_fixed, scale=scale)
+        if affinity == "TEXT" and kind is not None and hasattr(kind, "scale"):
+            form = partial(_fixed, kind=kind, context=_exact(kind.precision))
         elif affinity != "REAL" and set(map(type, values)) <= {int, bytes, type(None)}:
             return values
         return _formed(form, values, first, f"column {name}: ")
@@ -979,14 +978,18 @@ def _rounded(text: str) -> bool:
     return len(digits) > EXACT_DIGITS or bool(number and not -300 < number.adjusted() < 300)
 
 
-def _fixed(value: object, scale: int) -> str:
-    """Return a number as text with `scale` decimals, as the Arrow path writes it."""
+def _fixed(value: object, kind: pa.DataType, context: Context) -> str:
+    """Return a number as text with the decimals of its type, as the Arrow path writes it."""
     try:
         number = value if isinstance(value, Decimal) else Decimal(str(value))
-        number = number.quantize(Decimal(1).scaleb(-scale), context=EXACT)
+        number = number.quantize(Decimal(1).scaleb(-kind.scale), context=context)
     except (InvalidOperation, Inexact) as error:
-        raise ValueError(f"{value!r} is no number with at most {scale} decimals") from error
+        raise ValueError(f"{value!r} does not fit decimal({kind.precision},{kind.scale})") from error
     return _decimal(number)
+
+
+def _exact(digits: int) -> Context:
+    return Context(prec=digits, traps=[Inexact, InvalidOperation])
 
 
 # --- Arrow tables ---

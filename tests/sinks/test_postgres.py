@@ -209,7 +209,11 @@ def test_an_empty_write_does_nothing(make: Make, database: Database) -> None:
     ("kind", "value"),
     [("int4", 2**40), ("int2", 70_000), ("int8", 2**64), ("float4", 1e300), ("date", datetime(2020, 1, 1, 5)),
      ("timestamp", datetime(2020, 1, 1, tzinfo=UTC)), ("time", time(1, tzinfo=UTC)), ("text", b"x"),
-     ("interval", "rubbish"), ("int4", 1.5), ("text", "\ud800"), ("text", "a\0b"), ("numeric", object()),
+     ("interval", "rubbish"), ("float8", 2**53 + 1), ("float4", -(2**24) - 1), ("numeric(15,2)", 1e-7),
+     ("numeric(18,4)", Decimal("1.00001")), ("numeric(4,2)", "1.005"), ("numeric(3,-2)", 150),
+     ("timestamp(3)", datetime(2020, 1, 1, 1, 1, 1, 1001)), ("time(0)", time(1, 1, 1, 1)),
+     ("jsonb", {"a": b"b"}),
+     ("jsonb", [float("nan")]), ("int4", 1.5), ("text", "\ud800"), ("text", "a\0b"), ("numeric", object()),
      ("uuid", "x"), ("bool", 5)],
 )  # fmt: skip
 def test_a_value_that_would_change_is_a_reject_with_its_row(
@@ -226,6 +230,12 @@ def test_a_value_that_would_change_is_a_reject_with_its_row(
 @pytest.mark.parametrize(
     ("kind", "value", "stored"),
     [("jsonb", {"a": [1]}, {"a": [1]}), ("jsonb", '{"a": 1}', {"a": 1}), ("json", [1], [1]), ("json", "2", 2),
+     ("jsonb", {"a": [Decimal("1.50"), date(1, 1, 1)]}, {"a": ["1.50", "0001-01-01"]}),
+     ("json", [uuid.UUID(int=0), datetime(2020, 1, 1, tzinfo=UTC)],
+      [str(uuid.UUID(int=0)), "2020-01-01T00:00:00+00:00"]), ("float8", 2**60, 2.0**60),
+     ("numeric(18,4)", "1.50000", Decimal("1.5000")), ("numeric(3,-2)", 100, Decimal(100)),
+     ("numeric(9,2)", 5, Decimal("5.00")), ("numeric(38,10)", Decimal("1e-10"), Decimal("1e-10")),
+     ("timestamp(3)", datetime(2020, 1, 1, 1, 1, 1, 5000), datetime(2020, 1, 1, 1, 1, 1, 5000)),
      ("int4[]", [1, None], [1, None]), ("inet", "10.0.0.1", "10.0.0.1/32"), ("interval", "1 day", "1 day"),
      ("numeric", Decimal("1e-30"), Decimal("1e-30")), ("numeric", "NaN", "NaN"), ("bool", 1, True),
      ("bytea", b"\0\xff", b"\0\xff"),
@@ -346,6 +356,23 @@ def test_a_value_that_binary_refuses_is_judged_as_text(make: Make, database: Dat
             pa.table({"v": ["a", "".join(chr(0x4E00 + n % 20_000) for n in range(0, 900_000, 37))]})
         )
     assert (sink.classify(refused.value), sink.hint(refused.value)) == ("reject", 1)
+
+
+def test_an_integer_that_a_float_would_round_is_the_fault_of_its_row(make: Make, database: Database) -> None:
+    database.run("CREATE TABLE v (v float8, w float8)")
+    sink = make("v")
+    sink.begin()
+    with pytest.raises(ValueRefusedError, match="'w': 9007199254740993 has more digits") as refused:
+        sink.write_arrow(pa.table({"v": [2**53, None], "w": pa.array([None, 2**53 + 1], pa.uint64())}))
+    assert (sink.classify(refused.value), sink.hint(refused.value), sink.doomed) == ("reject", 1, False)
+
+
+def test_arrow_texts_that_a_numeric_column_would_round_are_the_fault_of_their_row(make: Make) -> None:
+    sink = make()
+    sink.begin()
+    with pytest.raises(ValueRefusedError, match=r"'price': 1.00001 has more than 4 decimals") as refused:
+        sink.write_arrow(pa.table({"id": pa.array([1, 2], pa.int32()), "price": ["1.0000", "1.00001"]}))
+    assert sink.hint(refused.value) == 1
 
 
 def test_two_hundred_columns_with_hostile_names(make: Make, database: Database) -> None:
@@ -743,6 +770,32 @@ def test_a_table_is_found_by_schema_or_search_path(make: Make, database: Databas
     store(make(f"{database.schema}.orders"), [{"id": 1}])
     store(make(f'"{database.schema}"."orders"'), [{"id": 2}])
     assert database.rows("SELECT count(*) FROM orders") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("host", "encrypted", "sslmode", "finding"),
+    [
+        ("203.0.113.7", False, "prefer", "not encrypted"),
+        ("db.example.com", False, "disable", "not encrypted"),
+        ("203.0.113.7", True, "require", "not checked"),
+        ("203.0.113.7", True, "verify-full", None),
+        ("203.0.113.7", True, "verify-ca", None),
+        ("127.0.0.1", False, "prefer", None),
+        ("::1", False, "prefer", None),
+        ("localhost", False, "prefer", None),
+        ("/run/postgresql", False, "prefer", None),
+    ],
+)
+def test_a_connection_that_others_can_read_is_a_finding(
+    host: str, encrypted: bool, sslmode: str, finding: str | None
+) -> None:
+    found = postgres._exposure(host, encrypted=encrypted, sslmode=sslmode)
+    assert len(found) == (finding is not None)
+    assert all(str(finding) in text and "?sslmode=verify-full&sslrootcert=system" in text for text in found)
+
+
+def test_doctor_finds_nothing_about_the_way_to_a_local_server(make: Make) -> None:
+    assert not [line for line in make().doctor() if "sslmode" in line]
 
 
 # ---- modes
