@@ -121,7 +121,7 @@ def a_connection_lost_between_batches_can_be_made_again(lab: Lab) -> None:
 def a_deadlock_is_a_retry(lab: Lab) -> None:
     """Of two transactions that wait for each other one fails, and goes in when it is tried again."""
     lab.make_items(items(1, 2, "old"))
-    meeting, outcomes = threading.Barrier(2, timeout=10), {}
+    meeting, outcomes = threading.Barrier(2, timeout=60), {}
 
     def attempt(sink: Sink, rows: list[Row], wait: bool) -> Verdict | None:
         sink.begin()
