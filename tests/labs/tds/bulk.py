@@ -16,6 +16,7 @@ from labs.tds import ddl
 from labs.tds.batch import Statement
 from labs.tds.errors import SqlError, unknown
 from labs.tds.objects import NAME, Column, Table
+from labs.tds.rows import check_rights
 from labs.tds.translate import Plan, Translator
 from labs.tds.types import TEXTS, Type
 from labs.tds.values import type_from_text
@@ -44,10 +45,12 @@ def asked(batch: str) -> str | None:
 
 
 def describe(session: Session, path: str) -> None:
-    """Answer with @@TRANCOUNT, the columns of a table, and their collations. Raises SqlError 208."""
+    """Answer with @@TRANCOUNT, the columns of a table, and their collations. Raises SqlError 208 and 229."""
     session.reply.rows([""], [Type("int")], [[session.transaction.depth]])
     session.reply.done("SELECT", 1)
-    columns = session.translator().table(ddl.table_in(path)).columns
+    table = session.translator().table(ddl.table_in(path))
+    check_rights(session, Plan("SELECT", "", (), reads=(table.path,)))
+    columns = table.columns
     session.reply.columns([c.name for c in columns], [c.type for c in columns], map(_flags, columns))
     session.reply.done("SELECT", 0)
     collations = [(at, c.name, None, _collation(c)) for at, c in enumerate(columns, 1)]
