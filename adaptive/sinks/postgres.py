@@ -26,6 +26,7 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import partial
 from hashlib import sha256
 from ipaddress import ip_address
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Literal, LiteralString, NamedTuple, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -58,7 +59,6 @@ MODES = {"append": "INSERT", "ignore": "SELECT INSERT", "upsert": "SELECT INSERT
          "replace": "SELECT INSERT DELETE"}  # fmt: skip
 DEFAULTS = {"connect_timeout": "10", "application_name": "adaptive", "keepalives_idle": "30",
             "keepalives_interval": "10", "keepalives_count": "3"}  # fmt: skip
-VERIFIED = "?sslmode=verify-full&sslrootcert=system"  # or the file of an authority of one's own
 # Keepalives and the idle limit end a half-open attempt, whose locks the next attempt waits for, after about
 # a minute. A batch is idle inside its transaction only while dead letters are synced: milliseconds.
 SESSION = """
@@ -619,13 +619,17 @@ class PostgresSink:
         """Return what the words in our statements stand for: the table, and the ledger's tables."""
         found = {"target": table.beside(table.name)}
         if self._ledger:
-            schema, prefix = (table.schema, *self._ledger)[-2:]
+            schema, prefix = self._ledger_place(table)
             words = (*LEDGER_TABLES, "keys")
             found |= {word: sql.Identifier(schema, f"{prefix}_{word}") for word in words}
         return found
 
+    def _ledger_place(self, table: Table) -> Sequence[str]:
+        """Return the schema of the ledger and the beginning of its tables' names."""
+        return (table.schema, *self._ledger)[-2:]
+
     def _has_ledger(self, table: Table) -> bool:
-        schema, prefix = (table.schema, *self._ledger)[-2:]
+        schema, prefix = self._ledger_place(table)
         query = """SELECT count(*) = %s FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
             WHERE nspname = %s AND relname = ANY (%s)"""
         names = [f"{prefix}_{word}" for word in self._tables]
@@ -850,7 +854,8 @@ def _exposure(host: str, *, encrypted: bool, sslmode: str) -> list[str]:
     if local or (encrypted and sslmode.startswith("verify")):
         return []
     fault = "the server's certificate is not checked" if encrypted else "the connection is not encrypted"
-    return [f"{fault}, so others on the way can read and change it: add {VERIFIED} to the URL"]
+    advice = "add ?sslmode=verify-full&sslrootcert=system to the URL"
+    return [f"{fault}, so others on the way can read and change it: {advice}"]
 
 
 def _parse_table(table: str | None) -> tuple[str, ...]:
@@ -1055,30 +1060,21 @@ def _fits_in(code: str) -> Check:
 
 
 def _keeps_places(column: Column, values: Sequence[Any]) -> bool:
-    scale = column.scale
-    if scale is None:
-        return True
-    unit = Decimal(1).scaleb(-scale)
-    with suppress(Inexact, InvalidOperation, AttributeError):
-        for value in values:
-            if scale < 0 or type(value) is not int:
-                value.quantize(unit, None, EXACT)
-        return True
-    return False
+    return column.scale is None or not any(map(_is_cut, values, repeat(Decimal(1).scaleb(-column.scale))))
 
 
 def _keeps_seconds(column: Column, values: Sequence[Any]) -> bool:
     return column.micros == 1 or not any(getattr(value, "microsecond", 0) % column.micros for value in values)
 
 
-def _is_cut(scale: int, value: object) -> bool:
-    """Say whether a numeric column would round a number; what is no number the server refuses."""
+def _is_cut(value: object, unit: Decimal) -> bool:
+    """Say whether a numeric column of multiples of `unit` would round a number."""
     try:
-        Decimal(str(value)).quantize(Decimal(1).scaleb(-scale), None, EXACT)
+        (value if isinstance(value, Decimal) else Decimal(str(value))).quantize(unit, None, EXACT)
+    except InvalidOperation:
+        return False  # no number, or too large: the server refuses it
     except Inexact:
         return True
-    except InvalidOperation:
-        return False
     return False
 
 
@@ -1195,7 +1191,7 @@ def _lost(column: Column, value: object) -> str | None:
         return f"the column keeps {column.modifier} decimals of a second"
     if _is_rounded(column, value):
         return f"{value} has more digits than {kind} keeps"
-    if column.scale is not None and _is_cut(column.scale, value):
+    if column.scale is not None and _is_cut(value, Decimal(1).scaleb(-column.scale)):
         return f"{value} has more than {column.scale} decimals"
     return None
 
