@@ -43,7 +43,8 @@ def load_for(trial: Trial, duration: float) -> None:
             samples.append(_load(trial, worker, load, proxy, fault, seconds))
             trial.settle(load, f"load {len(samples)} with {fault}")
             trial.progress(f"load {len(samples)} with {fault}: {samples[-1]}, {len(trial.trouble)} troubles")
-    _look_at_growth(trial, samples)
+        last = _end(worker)
+    _look_at_growth(trial, samples, last)
     _look_for_remains(trial)
 
 
@@ -65,6 +66,13 @@ def _worker(trial: Trial, url: str) -> Iterator[subprocess.Popen[str]]:
         yield worker
     if worker.returncode:
         trial.note(f"the worker ended with exit code {worker.returncode}")
+
+
+def _end(worker: subprocess.Popen[str]) -> dict[str, int]:
+    """End the worker; return what it still held."""
+    cast("IO[str]", worker.stdin).close()
+    last: dict[str, int] = json.loads(cast("IO[str]", worker.stdout).readline())
+    return last
 
 
 def _load(
@@ -115,7 +123,12 @@ def _strike(trial: Trial, load: Load, fault: str, moment: float) -> None:
         trial.figures["restarts of the server"] += restarted
 
 
-def _look_at_growth(trial: Trial, samples: list[dict[str, Any]]) -> None:
+def _look_at_growth(trial: Trial, samples: list[dict[str, Any]], last: dict[str, int]) -> None:
+    for what in ("threads", "files"):
+        least = min(one[what] for one in samples)
+        trial.figures[f"{what} after the last load"] = last[what]
+        if last[what] > least:
+            trial.note(f"the process held {least} {what} once, and {last[what]} in the end")
     quarter = len(samples) // 4
     if not quarter:
         return
@@ -127,11 +140,6 @@ def _look_at_growth(trial: Trial, samples: list[dict[str, Any]]) -> None:
     trial.figures["memory, slope, kB a load"] = round(slope / 1e3)
     if after > GROWTH * before:
         trial.note(f"memory grew from {before / 1e6:.0f} to {after / 1e6:.0f} MB")
-    for what in ("threads", "files"):
-        least, last = min(one[what] for one in samples), samples[-1][what]
-        trial.figures[f"{what} after the last load"] = last
-        if last > least:
-            trial.note(f"the process held {least} {what} once, and {last} in the end")
 
 
 def _look_for_remains(trial: Trial) -> None:

@@ -1,7 +1,8 @@
 """A program that loads again and again in one process: `python -m reliability.worker FILE URL TYPES`.
 
 Each line of its input is a table to load the file into; once that is done, however often it has to be
-repeated, it answers with a line of JSON: what the process holds. It ends with its input.
+repeated, it answers with a line of JSON: what the process holds. At the end of its input it says that once
+more, when the drivers' threads have had time to end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from adaptive.types import parse_types
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ATTEMPTS = 20
+SETTLED_SECONDS = 10.0  # pymongo's threads look every half second whether their client was closed
 PAUSE_SECONDS = 0.5  # before a repetition: a server that crashed needs one or two seconds
 
 
@@ -35,6 +37,10 @@ def main(file: str, url: str, types: str) -> None:
                 errors.append(str(error))
                 time.sleep(PAUSE_SECONDS)
         print(json.dumps({**held(), "errors": errors, "done": len(errors) < ATTEMPTS}), flush=True)
+    deadline = time.monotonic() + SETTLED_SECONDS
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    print(json.dumps(held()))
 
 
 def held() -> dict[str, int]:

@@ -7,15 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 from bson import Binary, ObjectId, decode, encode
-from bson.raw_bson import RawBSONDocument
 
 from labs.mongo_wire.documents import (
     EXACT,
-    LAZY,
     Document,
     RefusedError,
     index_key,
     is_operator,
+    lazy,
     matches,
     part,
 )
@@ -81,13 +80,13 @@ class Collection:
         """Return the unique indexes but that of `_id`."""
         return [index for index in self.indexes if index.get("unique")]
 
-    def found(self, wanted: Mapping[str, Any]) -> Iterator[tuple[Hashable, RawBSONDocument]]:
+    def found(self, wanted: Mapping[str, Any]) -> Iterator[tuple[Hashable, bytes]]:
         """Yield the documents that a filter finds, by an index if it names the fields of one."""
         known = self._looked_up(wanted)
         for identity in list(self.documents) if known is None else known:
-            document = RawBSONDocument(self.documents[identity], LAZY)
-            if known is not None or not wanted or matches(document, wanted):
-                yield identity, document
+            raw = self.documents[identity]
+            if known is not None or not wanted or matches(lazy(raw), wanted):
+                yield identity, raw
 
     def _looked_up(self, wanted: Mapping[str, Any]) -> list[Hashable] | None:
         """Return the documents that a filter finds, None if no index says so."""

@@ -8,18 +8,17 @@ from itertools import count, islice
 from typing import Any
 
 from bson import ObjectId, decode, encode
-from bson.raw_bson import RawBSONDocument
 
 from labs.mongo_wire.collection import LARGEST, Collection
 from labs.mongo_wire.documents import (
     EXACT,
-    LAZY,
     Document,
     RefusedError,
     changed,
     equalities,
     grouped,
     in_order,
+    lazy,
     matches,
     projected,
 )
@@ -54,7 +53,7 @@ class Commands:
         self.collections: dict[str, Collection] = {}  # by database.name
         self.clients: dict[Any, str] = {}  # connection → name of the application
         self.crashes = 0
-        self._cursors: dict[int, tuple[str, list[RawBSONDocument]]] = {}
+        self._cursors: dict[int, tuple[str, list[bytes]]] = {}
         self._numbers = count(1)
         self._lock = threading.RLock()
 
@@ -92,7 +91,7 @@ class Commands:
     def do_insert(self, database: str, command: Document) -> Document:
         name = command["insert"]
         done, errors = self._each(
-            command, command["documents"], lambda _, raw: self._at(database, name).insert(_raw(raw))
+            command, command["documents"], lambda _, raw: self._at(database, name).insert(_encoded(raw))
         )
         return {"n": len(done), **errors}
 
@@ -109,14 +108,13 @@ class Commands:
         """Update the first document that is found, or insert one; return what happened."""
         one = _decoded(one)
         for identity, found in islice(target.found(one["q"]), 1):
-            document = changed(decode(found.raw, EXACT), one["u"], fresh=False)
-            raw = encode(document, codec_options=EXACT)
+            raw = _encoded(changed(decode(found, EXACT), one["u"], fresh=False))
             target.put(identity, raw)
-            return {"changed": int(raw != found.raw)}
+            return {"changed": int(raw != found)}
         if not one.get("upsert"):
             return {}
         made = changed({"_id": ObjectId(), **equalities(one["q"])}, one["u"], fresh=True)
-        target.insert(encode(made, codec_options=EXACT))
+        target.insert(_encoded(made))
         return {"index": index, "_id": made["_id"]}
 
     def do_delete(self, database: str, command: Document) -> Document:
@@ -152,51 +150,47 @@ class Commands:
     # --- reads ---
 
     def do_find(self, database: str, command: Document) -> Document:
-        found: Iterable[RawBSONDocument] = self._found(database, command["find"], command.get("filter", {}))
+        found: Iterable[bytes] = self._found(database, command["find"], command.get("filter", {}))
         if order := command.get("sort"):
             found = in_order(found, order)
         found = list(islice(found, command.get("limit") or None))
         if fields := command.get("projection"):
-            found = [RawBSONDocument(projected(document.raw, fields), LAZY) for document in found]
+            found = [projected(raw, fields) for raw in found]
         return self._page(f"{database}.{command['find']}", found, command.get("batchSize", FIRST_PAGE))
 
-    def _found(self, database: str, name: str, wanted: Document) -> Iterable[RawBSONDocument]:
+    def _found(self, database: str, name: str, wanted: Document) -> Iterable[bytes]:
         target = self.collections.get(f"{database}.{name}", Collection({}))
-        return (document for _, document in target.found(wanted))
+        return (raw for _, raw in target.found(wanted))
 
     def do_count(self, database: str, command: Document) -> Document:
-        if not (wanted := command.get("query")):
-            return {"n": len(self._at(database, command["count"]).documents)}
-        return {"n": sum(1 for _ in self._found(database, command["count"], wanted))}
+        return {"n": sum(1 for _ in self._found(database, command["count"], command.get("query", {})))}
 
     def do_aggregate(self, database: str, command: Document) -> Document:
-        found: Iterable[Any] = self._found(database, str(command["aggregate"]), {})
+        found = self._found(database, str(command["aggregate"]), {})
         for stage in command["pipeline"]:
             [(word, plan)] = stage.items()
             if word == "$match":
-                found = [document for document in found if matches(document, plan)]
+                found = [raw for raw in found if not plan or matches(lazy(raw), plan)]
             elif word == "$currentOp":
-                found = [{"appName": name} for name in list(self.clients.values())]
+                found = [_encoded({"appName": name}) for name in list(self.clients.values())]
             elif word == "$group":
-                found = grouped(found, plan)
+                found = list(map(_encoded, grouped(found, plan)))
             else:
                 raise RefusedError(40324, f"Unrecognized pipeline stage name: '{word}'")
-        return self._page(f"{database}.{command['aggregate']}", [_lazy(one) for one in found], None)
+        return self._page(f"{database}.{command['aggregate']}", list(found), None)
 
-    def _page(
-        self, name: str, found: list[RawBSONDocument], size: int | None, part: str = "firstBatch"
-    ) -> Document:
+    def _page(self, name: str, found: list[bytes], size: int | None, part: str = "firstBatch") -> Document:
         """Return a cursor's next documents, and keep the others for `getMore`."""
         room, fit = PAGE_BYTES, 0
-        for document in found[:size]:
-            room -= len(document.raw)
+        for raw in found[:size]:
+            room -= len(raw)
             if fit and room < 0:
                 break
             fit += 1
         cursor, rest = 0, found[fit:]
         if rest:
             self._cursors[cursor := next(self._numbers)] = name, rest
-        return {"cursor": {"id": cursor, "ns": name, part: found[:fit]}}
+        return {"cursor": {"id": cursor, "ns": name, part: list(map(lazy, found[:fit]))}}
 
     def do_getMore(self, _: str, command: Document) -> Document:  # noqa: N802
         if command["getMore"] not in self._cursors:
@@ -212,7 +206,10 @@ class Commands:
 
     def _at(self, database: str, name: str) -> Collection:
         """Return a collection, made if it is missing."""
-        return self.collections.setdefault(f"{database}.{name}", Collection({}))
+        name = f"{database}.{name}"
+        if name not in self.collections:
+            self.collections[name] = Collection({})
+        return self.collections[name]
 
     def do_create(self, database: str, command: Document) -> Document:
         name = f"{database}.{command['create']}"
@@ -231,7 +228,7 @@ class Commands:
         name = f"{database}.{command['listIndexes']}"
         if name not in self.collections:
             raise RefusedError(26, f"ns does not exist: {name}")
-        return self._page(name, [_lazy(index) for index in self.collections[name].indexes], None)
+        return self._page(name, list(map(_encoded, self.collections[name].indexes)), None)
 
     def do_listCollections(self, database: str, command: Document) -> Document:  # noqa: N802
         entries = [
@@ -244,7 +241,7 @@ class Commands:
             for name, held in self.collections.items()
             if name.startswith(f"{database}.")
         ]
-        found = [_lazy(entry) for entry in entries if matches(entry, command.get("filter", {}))]
+        found = [_encoded(entry) for entry in entries if matches(entry, command.get("filter", {}))]
         return self._page(f"{database}.$cmd.listCollections", found, None)
 
     def do_renameCollection(self, _: str, command: Document) -> Document:  # noqa: N802
@@ -266,14 +263,8 @@ class Commands:
         return {}
 
 
-def _lazy(document: Mapping[str, Any]) -> RawBSONDocument:
-    if isinstance(document, RawBSONDocument):
-        return document
-    return RawBSONDocument(encode(document, codec_options=EXACT), LAZY)
-
-
-def _raw(document: bytes | Document) -> bytes:
-    """Return a document of a command: bytes if it came in a sequence of its own."""
+def _encoded(document: bytes | Mapping[str, Any]) -> bytes:
+    """Return a document as bytes, which it is already if it came in a sequence of its own."""
     return document if isinstance(document, bytes) else encode(document, codec_options=EXACT)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 from bson import Decimal128, encode
@@ -14,8 +13,12 @@ from bson.raw_bson import RawBSONDocument
 
 Document = dict[str, Any]
 EXACT: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
-# Decoded only when a field is asked for.
 LAZY: CodecOptions[RawBSONDocument] = EXACT.with_options(document_class=RawBSONDocument)
+
+
+def lazy(raw: bytes) -> RawBSONDocument:
+    """Return a document that is decoded when a field is asked for."""
+    return RawBSONDocument(raw, LAZY)
 
 
 class RefusedError(Exception):
@@ -94,7 +97,7 @@ def elements(raw: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield the names and the elements of a document; to decode an order takes four times as long."""
     at, end = 4, len(raw) - 1
     while at < end:
-        name = raw.index(b"\0", at)
+        name = raw.index(b"\0", at + 1)
         size = SIZES.get(raw[at])
         if size is None:
             size = LONGER[raw[at]] + int.from_bytes(raw[name + 1 : name + 5], "little")
@@ -104,7 +107,12 @@ def elements(raw: bytes) -> Iterator[tuple[str, bytes]]:
 
 def part(raw: bytes, names: Collection[str]) -> bytes:
     """Return the document with only these fields."""
-    found = islice((element for name, element in elements(raw) if name in names), len(names))
+    found = []
+    for name, element in elements(raw):
+        if name in names:
+            found.append(element)
+            if len(found) == len(names):
+                break
     body = b"".join(found)
     return (len(body) + 5).to_bytes(4, "little") + body + b"\0"
 
@@ -117,19 +125,20 @@ def projected(raw: bytes, fields: Mapping[str, Any]) -> bytes:
     return part(raw, {name for name, _ in elements(raw)} - set(fields))
 
 
-def in_order(found: Iterable[RawBSONDocument], order: Mapping[str, int]) -> list[RawBSONDocument]:
+def in_order(found: Iterable[bytes], order: Mapping[str, int]) -> list[bytes]:
     """Return documents sorted by fields, NULL first; values of different types are not compared."""
-    listed = list(found)
+    listed = list(map(lazy, found))
     for name, direction in reversed(order.items()):
         listed.sort(key=lambda one: (one.get(name) is not None, one.get(name)), reverse=direction < 0)
-    return listed
+    return [document.raw for document in listed]
 
 
-def grouped(found: Iterable[Mapping[str, Any]], plan: Mapping[str, Any]) -> Iterator[Document]:
+def grouped(found: Iterable[bytes], plan: Mapping[str, Any]) -> Iterator[Document]:
     """Yield the groups of a `$group` stage, whose only accumulator here is `$sum`."""
     sums = {name: each["$sum"] for name, each in plan.items() if name != "_id"}
+    blind = not any(map(_is_path, (plan["_id"], *sums.values())))  # as for counting: nothing is decoded
     groups: dict[Hashable, Document] = {}
-    for document in found:
+    for document in ({} for _ in found) if blind else map(lazy, found):
         identity = _operand(document, plan["_id"])
         group = groups.setdefault(index_key(identity), {"_id": identity, **dict.fromkeys(sums, 0)})
         for name, operand in sums.items():
@@ -139,5 +148,8 @@ def grouped(found: Iterable[Mapping[str, Any]], plan: Mapping[str, Any]) -> Iter
 
 
 def _operand(document: Mapping[str, Any], operand: Any) -> Any:
-    path = isinstance(operand, str) and operand.startswith("$")
-    return document.get(operand[1:]) if path else operand
+    return document.get(operand[1:]) if _is_path(operand) else operand
+
+
+def _is_path(operand: Any) -> bool:
+    return isinstance(operand, str) and operand.startswith("$")
