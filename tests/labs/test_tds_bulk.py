@@ -19,7 +19,7 @@ from labs.tds import clients
 if reason := sqlserver.missing():
     pytest.skip(reason, allow_module_level=True)
 
-pytest.importorskip("mssql_python")
+pytest.importorskip("mssql_python", reason="lab sqlserver: mssql-python is not installed")
 
 MANY = 20_000  # rows that take many packets
 

@@ -20,7 +20,7 @@ from labs.tds.objects import Column, Table
 from labs.tds.types import TEXTS, Type
 
 HINTS = {"HOLDLOCK", "UPDLOCK", "TABLOCK", "TABLOCKX", "XLOCK", "ROWLOCK", "PAGLOCK", "NOLOCK", "READPAST",
-         "REPEATABLEREAD", "READCOMMITTED", "SERIALIZABLE", "KEEPIDENTITY"}  # fmt: skip
+         "REPEATABLEREAD", "READCOMMITTED", "SERIALIZABLE"}  # fmt: skip
 LOCKING = {"UPDLOCK", "XLOCK", "TABLOCKX", "HOLDLOCK", "REPEATABLEREAD", "SERIALIZABLE"}
 # What sqlglot does not tell apart or does not know.
 NAMES = {TokenType.STRING, TokenType.NATIONAL_STRING, TokenType.IDENTIFIER}
