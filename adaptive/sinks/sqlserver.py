@@ -54,10 +54,10 @@ Verdict: TypeAlias = Literal["retry", "overload", "in_doubt", "reject", "fatal",
 Rejection: TypeAlias = tuple[int, str, str]
 Rejections: TypeAlias = list[Rejection]
 Refused: TypeAlias = dict[int, tuple[str, str]]  # rows by their index, with code and reason
-Cells: TypeAlias = tuple[Sequence[Any], int]  # a column to bind; the longest text or bytes in it, or 0
 Steps: TypeAlias = list[Callable[[], bool]]  # each says whether it came out as before
-Checked: TypeAlias = tuple[list["Column"], list[Cells], Sequence[int]]
 Part: TypeAlias = tuple[Sequence[str], Sequence[Any], Sequence[int]]  # names, columns, where the rows stood
+Cells: TypeAlias = Sequence[Sequence[Any]]  # checked values by column, as they are bound
+Checked: TypeAlias = tuple[list["Column"], Cells, Sequence[int]]
 
 # The rights that each mode needs on the table.
 MODES = {"append": "INSERT", "ignore": "SELECT INSERT", "upsert": "SELECT INSERT UPDATE",
@@ -83,11 +83,7 @@ BULK = ("auto", "yes", "no")
 BULK_ROWS = 40_000
 BULK_SECONDS = 600  # for a whole bulk copy: a hundred times what the largest batch of a load takes
 INSTALL_BULK = "bulk copy needs mssql-python and pyarrow: pip install mssql-python pyarrow; or say ?bulk=auto"
-OWN_KEYWORDS = (
-    "driver",
-    "app",
-    "usefmtonly",
-)  # of pyodbc's connection; mssql-python sets the first two itself
+ODBC_ONLY = ("driver", "app", "usefmtonly")  # keywords that mssql-python sets itself, or does not know
 # Bytes that pyodbc allocates for the parameters of one executemany, whatever the data.
 BUFFER_BYTES = 16_000_000
 BUFFERED = {-9: 2, -10: 2, -3: 1, -4: 1}  # by SQL type, for each unit of its size; others take up to 32 bytes
@@ -295,309 +291,6 @@ class BadValueError(ValueError):
         self.code = code
 
 
-class Column(NamedTuple):
-    """A column as the catalogue has it; `length` counts bytes and is -1 for max."""
-
-    name: str
-    type: str
-    length: int
-    precision: int
-    scale: int
-    nullable: bool
-    identity: bool
-    collation: str | None
-    codepage: int | None
-    default: str | None  # empty: there may be one, which is not known
-    place: int | None = None  # in the primary key
-
-    @property
-    def kind(self) -> Kind:
-        """Return what is done with the values."""
-        return KINDS.get(self.type, TEXT)
-
-    @property
-    def filled(self) -> bool:
-        """Return whether the server fills the column where it is left out."""
-        return self.default is not None or self.identity
-
-    @property
-    def digits(self) -> tuple[int, int]:
-        """Return precision and scale of a decimal."""
-        return MONEY.get(self.type, (self.precision, self.scale))
-
-    @property
-    def limit(self) -> int | None:
-        """Return the most characters (bytes of varchar and varbinary) a value may have; None: no limit."""
-        return self.length // SIZED[self.type] if self.type in SIZED and self.length >= 0 else None
-
-    @property
-    def encoding(self) -> str:
-        """Return how texts are stored; the code page of a collation holds for varchar only."""
-        if self.type not in ("char", "varchar", "text") or self.codepage is None:
-            return "utf-16-le"
-        return "utf-8" if self.codepage == UTF_8 else f"cp{self.codepage}"
-
-    def size(self, value: str | bytes) -> int:
-        """Return the length of a value in the unit of `limit`. Raises UnicodeEncodeError."""
-        raw = value.encode(self.encoding) if isinstance(value, str) else value
-        return len(raw) // 2 if isinstance(value, str) and self.encoding == "utf-16-le" else len(raw)
-
-    @property
-    def declared(self) -> str:
-        """Return the type as CREATE TABLE takes it."""
-        size = ""
-        if self.type in SIZED:
-            size = f"({self.limit or 'max'})"
-        elif self.type in ("decimal", "numeric"):
-            size = f"({self.precision}, {self.scale})"
-        elif self.type in SCALED or self.type == "float":
-            size = f"({self.precision if self.type == 'float' else self.scale})"
-        return f"{_q(self.type)}{size}" + (f" COLLATE {self.collation}" if self.collation else "")
-
-    @property
-    def staged(self) -> str:
-        """Return the type in the temporary table, for which every value that is bound converts implicitly."""
-        if self.type in MONEY:
-            return "decimal({}, {})".format(*self.digits)
-        return self.declared if self.type in (*KINDS, *SIZED, "sql_variant") else "nvarchar(max)"
-
-    @property
-    def tick(self) -> int:
-        """Return the microseconds that the finest unit of time has."""
-        return int(10 ** max(6 - self.scale, 0))
-
-    def arrow(self) -> pa.DataType:
-        """Return the Arrow type whose values arrive unchanged."""
-        scale = {"datetime": 3, "smalldatetime": 0}.get(self.type, self.scale)
-        unit = "s" if scale == 0 else "ms" if scale <= 3 else "us"
-        if self.type in INTEGERS:
-            return pa.type_for_alias(INTEGERS[self.type][3])
-        if self.kind is DECIMAL:
-            return pa.decimal128(*self.digits)
-        if self.kind is TIME:
-            return pa.time64(unit) if unit == "us" else pa.time32(unit)
-        return {
-            STAMP: pa.timestamp(unit), OFFSET: pa.timestamp(unit, "UTC"), BYTES: pa.binary(),
-            FLOAT: pa.float32() if self.type == "real" else pa.float64(), KINDS["bit"]: pa.bool_(),
-            KINDS["date"]: pa.date32(), KINDS["uniqueidentifier"]: pa.uuid(),
-        }.get(self.kind, pa.string())  # fmt: skip
-
-    def binding(self, longest: int) -> tuple[int, int, int]:
-        """Return SQL type, size and digits for `setinputsizes`; see `Cells`.
-
-        A size is a power of two: another one makes the driver prepare the statement anew.
-        """
-        if self.kind.bind is not None and not longest:
-            return self.kind.bind(self)
-        size = max(1 << (longest - 1).bit_length(), 16) if longest else 16
-        short, bound, long = (-3, 8000, -4) if self.kind is BYTES else (-9, 4000, -10)
-        if self.kind in (BYTES, TEXT):
-            size = min(size, self.limit or size)
-        return (short if size <= bound else long), size, 0
-
-
-@dataclass(frozen=True, eq=False)
-class Kind:
-    """How values of a type are checked and bound.
-
-    `plain` are the Python types that `fit` takes; that returns a whole column (with its None) as it is
-    bound, or None if a value needs a look. `form` returns one value to bind or raises an error; `bind` is
-    for `setinputsizes` of what is not bound as text or bytes.
-    """
-
-    plain: set[type]
-    form: Callable[[Column, Any], object]
-    fit: Callable[[Column, Sequence[Any]], Cells | None]
-    bind: Callable[[Column], tuple[int, int, int]] | None = None
-
-
-class Table(NamedTuple):
-    """The target table; `oid` is 0 and there are no columns while it does not exist."""
-
-    schema: str
-    name: str
-    oid: int = 0
-    columns: tuple[Column, ...] = ()
-    key: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return _path(self.schema, self.name)
-
-    def staging(self, use: str, load: str) -> str:
-        """Return the name (for `bulk` its beginning) of a load's staging table; of all loads' for ""."""
-        return f"_adaptive_{use}_{_digest(str(self))}_{_digest(load) if load else ''}"
-
-
-class Staged(NamedTuple):
-    """Rows in the temporary table: where they go, their columns, and the key that may be there already."""
-
-    destination: str
-    columns: Sequence[Column]
-    key: tuple[str, ...]
-    stage: str
-
-    def names(self, key: Iterable[str] = ()) -> dict[str, str]:
-        """Return what the words in the statements about them stand for; without a key it is theirs."""
-        wanted = set(key or self.key)
-        keys = [column for column in self.columns if column.name in wanted]
-        # A unique index takes NULLs for equal, and so does this.
-        equal = "(t.{0} = s.{0} OR t.{0} IS NULL AND s.{0} IS NULL)"
-        listed = _list(column.name for column in keys)
-        return {
-            "destination": self.destination, "stage": self.stage, "key": listed,
-            "columns": _list(column.name for column in self.columns),
-            "same": " AND ".join((equal if c.nullable else "t.{0} = s.{0}").format(_q(c.name)) for c in keys),
-            "order": listed if self.key else "_adaptive_ordinal",
-        }  # fmt: skip
-
-
-class Session:
-    """A connection and the transaction on it, in which the sinks of several tables may write."""
-
-    def __init__(self, url: str) -> None:
-        self._server, self._keywords = _parse_url(url)
-        self.bulk = self._keywords.pop("bulk", BULK[0])
-        self._link: pyodbc.Connection | None = None
-        self.rows: Any = (
-            None  # the cursor that sends rows: its prepared INSERT lives as long as its text stays
-        )
-        self._identity = ""  # the table that IDENTITY_INSERT is on for
-        self.steps: Steps = []  # what the open transaction did, to do it again
-        self.doomed = False
-
-    @property
-    def connection(self) -> pyodbc.Connection:
-        """Return the driver's connection. Raises RuntimeError if there is none."""
-        if self._link is None:
-            raise RuntimeError("open the sink first")
-        return self._link
-
-    def open(self) -> None:
-        """Connect. Raises ConnectError, DriverMissingError."""
-        if self._link is not None:
-            return
-        driver = self._keywords.get("driver") or _find_driver()
-        if driver not in DRIVERS and not MICROSOFT.fullmatch(Path(driver).name):
-            raise DriverMissingError(f"{driver!r} is not Microsoft's: it would lose data. {INSTALL_DRIVER}")
-        if self.bulk != "no" and (why := _no_bulk_copy(self._keywords)):
-            _require(self.bulk == "auto", DriverMissingError(why))
-            self.bulk = "no"
-        _probe(*self._server)
-        server = "tcp:{},{}".format(*self._server)
-        try:
-            self._connect({**DEFAULTS, **self._keywords, "driver": driver, "server": server})
-        except BaseException:
-            self.close()
-            raise
-
-    def _connect(self, keywords: Mapping[str, str]) -> None:
-        try:
-            link = self._link = _pyodbc().connect(_connection_string(keywords), timeout=LOGIN_SECONDS)
-        except _pyodbc().Error as error:
-            found = _said(error)  # nothing is chained that might show the connection string
-            raise ConnectError(found.sqlstate, found.number, str(found)) from None
-        if not MICROSOFT.fullmatch(name := link.getinfo(_pyodbc().SQL_DRIVER_NAME)):
-            raise DriverMissingError(f"the driver is {name}, not Microsoft's: it would lose data")
-        self.run(SETTINGS)
-        link.rollback()
-        self.rows = link.cursor()
-        self.rows.fast_executemany = True
-
-    def close(self) -> None:
-        """Roll back and disconnect. Raises nothing."""
-        self.rollback()
-        if self._link is not None:
-            with suppress(_pyodbc().Error):
-                self._link.close()
-        self._link, self.rows, self._identity = None, None, ""
-
-    def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Execute statements to their end, since errors may come late; return the rows of the last result.
-
-        What triggers select comes first.
-        """
-        found: list[tuple[Any, ...]] = []
-        with _errors():
-            cursor = self.connection.cursor().execute(statement, *values)
-            while True:
-                if cursor.description:
-                    found = list(map(tuple, cursor.fetchall()))
-                if not cursor.nextset():
-                    return found
-
-    def fill_identity(self, table: str) -> None:
-        """Have us fill the identity column of a table ("": of none); a session can do that for one only."""
-        if self._identity not in ("", table):
-            self.run(IDENTITY_INSERT.format(destination=self._identity, word="OFF"))
-        if table not in ("", self._identity):
-            self.run(IDENTITY_INSERT.format(destination=table, word="ON"))
-        self._identity = table
-
-    def commit(self) -> None:
-        """Make the transaction durable. Raises ServerError."""
-        with _errors():
-            self.connection.commit()
-        self._end()
-
-    def rollback(self) -> None:
-        """Drop the transaction. Raises nothing."""
-        if self._link is not None:
-            with suppress(_pyodbc().Error):
-                self._link.rollback()
-        self._end()
-
-    def _end(self) -> None:
-        self.steps, self.doomed = [], False
-
-    def copy(self, table: str, rows: pa.Table) -> None:
-        """Bring rows into a table by bulk copy, which has a connection of its own. Raises ServerError."""
-        try:
-            with closing(self.copier()) as link:
-                done = link.cursor().bulkcopy_arrow(table, rows, timeout=BULK_SECONDS, table_lock=True)
-        except Exception as error:  # its own, and RuntimeError with what the server said
-            raise _said_in_bulk(error) from None
-        text = f"bulk copy took {done['rows_copied']} of {len(rows)} rows"
-        _require(done["rows_copied"] == len(rows), ServerError("HY000", 0, text))
-
-    def copier(self) -> Any:
-        """Return a new connection of mssql-python, with autocommit. Raises its errors."""
-        import mssql_python
-
-        keywords = {name: word for name, word in self._keywords.items() if name not in OWN_KEYWORDS}
-        keywords = {"encrypt": DEFAULTS["encrypt"], **keywords, "server": "{},{}".format(*self._server)}
-        return mssql_python.connect(_connection_string(keywords), autocommit=True)
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Undo what fails; where the server does not let us, the transaction is doomed."""
-        self.run(SAVE)
-        try:
-            yield
-        except BaseException:
-            self.doomed = True
-            with suppress(ServerError):
-                if self.run(USABLE) == [(1,)]:
-                    self.run(UNDO)
-                    self.doomed = False
-            raise
-
-    def require_transaction(self) -> None:
-        """Raise RuntimeError unless a transaction was begun."""
-        _require(bool(self.steps), RuntimeError("begin a transaction before writing"))
-
-    def again(self, steps: Steps) -> None:
-        """Roll back, and take the steps in a new transaction. Raises ServerError if one ends otherwise."""
-        self.rollback()
-        try:
-            same = all(step() for step in steps)
-        except ServerError as error:
-            if _verdict(error) != "reject":
-                raise
-            same = False
-        _require(same, ServerError("40001", 0, "the transaction cannot be repeated: others wrote meanwhile"))
-        self.steps = steps
-
-
 class SqlserverSink:
     """Write one table of SQL Server. One instance per thread.
 
@@ -742,7 +435,7 @@ class SqlserverSink:
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed of a load: segments, rows, rejected positions; [] without a ledger."""
         place = self._ledger_table("ledger") if self._ledger else ""
-        return self._receipts(place, load) if place and self._exists(place) else []
+        return self._receipts(place, load) if place and self._run(LOCATE, place) else []
 
     def _receipts(self, place: str, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         found = self._run(RECEIPTS, load, ledger=place)
@@ -772,9 +465,9 @@ class SqlserverSink:
     def _swap(self, staging: str) -> None:
         """Put the staged rows in the place of the target's; identity values stay as they are."""
         self._run(EMPTY)
-        self._fill_identity(self._table.columns, str(self._table))
+        self._session.fill_identity(str(self._table), self._table.columns)
         self._run(MOVE, staging=staging, columns=_list(column.name for column in self._table.columns))
-        self._session.fill_identity("")
+        self._session.fill_identity(str(self._table), ())
         self._run("DROP TABLE {staging}", staging=staging)
 
     def doctor(self) -> list[str]:
@@ -824,7 +517,7 @@ class SqlserverSink:
         entry = load, batch, json.dumps(segments), receipt["rows"]
         try:
             values = *entry, load, owner, *splits, len(splits)
-            if self._run(RECEIPT, *values, markers=_markers(len(splits))) == [(0,)]:
+            if self._run(RECEIPT, *values, markers=", ".join("?" * len(splits))) == [(0,)]:
                 raise OwnershipLostError(f"load {load} was taken over by another run")
         except ServerError as error:
             if error.number in TAKEN_KEY:
@@ -895,10 +588,6 @@ class SqlserverSink:
 
     def classify(self, error: BaseException) -> Verdict:
         """Say what an error means, by the server's number, else by SQLSTATE."""
-        if isinstance(error, OwnershipLostError):
-            return "taken_over"
-        if not isinstance(error, ServerError):
-            return "reject" if isinstance(error, UnicodeError | OverflowError) else "fatal"
         return _verdict(error)
 
     # ---- catalogue
@@ -913,11 +602,8 @@ class SqlserverSink:
     @property
     def _destination(self) -> str:
         """Return the table that the rows go into."""
-        table, receipt = self._table, self._receipt
-        name = (
-            table.staging("replace", receipt["load"]) if self._mode == "replace" and receipt else table.name
-        )
-        return _path(table.schema, name)
+        table, load = self._table, (self._receipt or {}).get("load", "")
+        return _path(table.schema, table.staging("replace", load) if self._mode == "replace" else table.name)
 
     def _locate(self) -> Table:
         """Look the target up, with its columns."""
@@ -944,9 +630,6 @@ class SqlserverSink:
         """Return the names and columns of the unique indexes."""
         found = self._run(UNIQUE, oid)
         return [(name, [row[2] for row in rows]) for name, rows in groupby(found, lambda row: str(row[0]))]
-
-    def _exists(self, place: str) -> bool:
-        return bool(self._run(LOCATE, place))
 
     def _ledger_table(self, word: str) -> str:
         schema = self._ledger[0] if len(self._ledger) > 1 else (self._known or self._locate()).schema
@@ -989,7 +672,7 @@ class SqlserverSink:
 
     def _missing_tables(self) -> list[str]:
         """Return the words for the ledger's tables that do not exist."""
-        return [word for word in self._tables if not self._exists(self._ledger_table(word))]
+        return [word for word in self._tables if not self._run(LOCATE, self._ledger_table(word))]
 
     def _missing_rights(self, table: Table) -> list[str]:
         """Return the GRANT statements that this user lacks for a load."""
@@ -998,11 +681,21 @@ class SqlserverSink:
         for word in set(self._tables).difference(missing):
             place = self._ledger_table(word)
             wanted += [("OBJECT", place, right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")]
-        [(_, _, database, user, _)] = self._run(SERVER)
         if missing or not table.oid or self._mode == "replace" or self._session.bulk == "yes":
-            wanted += [("DATABASE", _q(database), "CREATE TABLE"), ("SCHEMA", _q(table.schema), "ALTER")]
+            wanted += self._rights_to_stage(table)
+        return self._grants(wanted)
+
+    def _rights_to_stage(self, table: Table) -> list[tuple[str, str, str]]:
+        """Return the rights that making tables beside the target takes, and using them."""
+        database, schema = _q(self._run(SERVER)[0][2]), _q(table.schema)
+        rights = ("ALTER", "SELECT", "INSERT", "UPDATE", "DELETE")
+        return [("DATABASE", database, "CREATE TABLE"), *(("SCHEMA", schema, right) for right in rights)]
+
+    def _grants(self, wanted: Iterable[tuple[str, str, str]]) -> list[str]:
+        """Return the statements that give this user what is missing of some rights."""
+        user = _q(self._run(SERVER)[0][3])
         return [
-            f"GRANT {right} ON {kind}::{name} TO {_q(user)}"
+            f"GRANT {right} ON {kind}::{name} TO {user}"
             for kind, name, right in wanted
             if self._run(PERMISSION, name, kind, right) != [(1,)]
         ]
@@ -1018,7 +711,7 @@ class SqlserverSink:
         table = self._locate()
         for word in LEDGER_TABLES if self._ledger else ():  # the loads come last: they tell which
             self._run(FORGET, str(table), rows=self._ledger_table(word))
-        if self._ledger and self._exists(self._ledger_table("keys")):
+        if self._ledger and self._run(LOCATE, self._ledger_table("keys")):
             self._run(FORGET_KEYS, str(table))
 
     def _start(self, load: Mapping[str, Any]) -> None:
@@ -1093,7 +786,7 @@ class SqlserverSink:
         cells = [_checked(column, given, bad) for column, given in zip(columns, values, strict=True)]
         if bad:
             refused |= {places[index]: why for index, why in bad.items()}
-            cells = [(_left(found, bad), longest) for found, longest in cells]
+            cells = [_left(found, bad) for found in cells]
             places = _left(places, bad)
         return columns, cells, places
 
@@ -1169,7 +862,7 @@ class SqlserverSink:
         known = ", ".join(column.name for column in self._table.columns)
         return f"{self._table} has no column {name!r} to write to; it has {known}"
 
-    def _copied(self, columns: list[Column], cells: list[Cells], places: Sequence[int]) -> str:
+    def _copied(self, columns: list[Column], cells: Cells, places: Sequence[int]) -> str:
         """Bring many rows into a staging table by bulk copy, and return it; "" for the usual way.
 
         Bulk copy has a connection of its own, which must not wait for this transaction, nor hold it up for
@@ -1178,7 +871,7 @@ class SqlserverSink:
         session, table, receipt = self._session, self._table, self._receipt
         steps, rows = session.steps, None
         if session.bulk != "no" and receipt and len(steps) == 1 and len(places) >= BULK_ROWS:
-            rows = _packed(columns, [values for values, _ in cells])
+            rows = _packed(columns, cells)
         if receipt is None or rows is None:
             return ""
         stage = _path(table.schema, f"{table.staging('bulk', receipt['load'])}_{self._token}")
@@ -1194,6 +887,8 @@ class SqlserverSink:
     def _try_copy(self, stage: str, columns: Sequence[Column], rows: pa.Table) -> str:
         """Make the staging table and fill it; what fails ends bulk copy where it was not asked for."""
         try:
+            missing = [] if self._copy else self._grants(self._rights_to_stage(self._table))
+            _require(not missing, ServerError("42000", 262, f"bulk copy needs: {'; '.join(missing)}"))
             self._make_stage(stage, columns)
             self._session.commit()
             self._copy = stage
@@ -1205,13 +900,12 @@ class SqlserverSink:
             return ""
         return stage
 
-    def _send(self, columns: list[Column], cells: list[Cells], stage: str) -> dict[int, str]:
+    def _send(self, columns: list[Column], cells: Cells, stage: str) -> dict[int, str]:
         """Write checked rows; return those that break a constraint, if they can be told apart, and why."""
-        count = len(cells[0][0])
-        self._fill_identity(columns, self._destination)
+        self._session.fill_identity(self._destination, columns)
         if not stage:
             self._stage(columns, cells)
-        key = self._table.key if self._merges else ()
+        count, key = len(cells[0]), self._table.key if self._merges else ()
         staged = Staged(self._destination, columns, key, stage or STAGE_NAME)
         if self._mode == "upsert":
             [(repeated,)] = self._run(REDUCE, **staged.names())
@@ -1230,33 +924,17 @@ class SqlserverSink:
             self._run(UPDATE, **staged.names(), changes=changes)
         return marks
 
-    def _stage(self, columns: Sequence[Column], cells: list[Cells]) -> None:
+    def _stage(self, columns: Sequence[Column], cells: Cells) -> None:
         """Put rows into the temporary table, numbered in their order."""
         self._make_stage(STAGE_NAME, columns)
-        self._fill([ORDINAL, *columns], [(range(len(cells[0][0])), 0), *cells])
+        filled = [ORDINAL, *columns]
+        names, markers = _list(column.name for column in filled), ", ".join("?" * len(filled))
+        statement = FILL.format(stage=STAGE_NAME, columns=names, markers=markers)
+        self._session.send(statement, filled, [range(len(cells[0])), *cells])
 
     def _make_stage(self, stage: str, columns: Sequence[Column]) -> None:
         lines = ", ".join(f"{_q(column.name)} {column.staged} NULL" for column in columns)
         self._run(STAGE, stage=stage, lines=lines)
-
-    def _fill(self, columns: list[Column], cells: list[Cells]) -> None:
-        """Send rows in messages whose buffers are bounded, halving them where they are not."""
-        count = len(cells[0][0])
-        bindings = [column.binding(longest) for column, (_, longest) in zip(columns, cells, strict=True)]
-        row = sum(8 + (size * BUFFERED[kind] if kind in BUFFERED else 32) for kind, size, _ in bindings)
-        if count > 1 and count * row > BUFFER_BYTES:
-            for part in (slice(count // 2), slice(count // 2, count)):
-                halves = [(found[part], longest and _longest(found[part])) for found, longest in cells]
-                self._fill(columns, halves)
-            return
-        names, cursor = _list(column.name for column in columns), self._session.rows
-        _require(cursor is not None, RuntimeError("open the sink first"))
-        cursor.setinputsizes(bindings)
-        statement = FILL.format(stage=STAGE_NAME, columns=names, markers=_markers(len(columns)))
-        with _errors():
-            cursor.executemany(statement, list(zip(*(found for found, _ in cells), strict=True)))
-            while cursor.nextset():
-                pass
 
     def _insert(self, staged: Staged, marks: dict[int, int], count: int) -> dict[int, tuple[int, str]]:
         """Insert the staged rows without a mark, marking those in the way; return all marks and reasons."""
@@ -1304,10 +982,6 @@ class SqlserverSink:
             return {}
         return self._mark(staged, SAME, KEY_TAKEN.format(**staged.names(), locks=locks))
 
-    def _fill_identity(self, columns: Iterable[Column], destination: str) -> None:
-        """Have the identity column filled by us if it is among the columns, else by the server."""
-        self._session.fill_identity(destination if any(column.identity for column in columns) else "")
-
     # ---- idempotency keys
 
     def _enter_keys(self, keys: Iterable[str]) -> set[str]:
@@ -1326,177 +1000,285 @@ class SqlserverSink:
         found = sorted({key.encode() for key in keys})
         if found:
             target = str(self._table)
-            self._stage(KEY_COLUMNS, [([target] * len(found), len(target)), (found, max(map(len, found)))])
+            self._stage(KEY_COLUMNS, [[target] * len(found), found])
         return found
 
 
-# ---- names and errors
+class Session:
+    """A connection and the transaction on it, in which the sinks of several tables may write."""
+
+    def __init__(self, url: str) -> None:
+        self._server, self._keywords = _parse_url(url)
+        self.bulk = self._keywords.pop("bulk", BULK[0])
+        self._link: pyodbc.Connection | None = None
+        self._rows: Any = None  # sends rows: its prepared INSERT lives as long as its text stays
+        self._identity = ""  # the table that IDENTITY_INSERT is on for
+        self.steps: Steps = []  # what the open transaction did, to do it again
+        self.doomed = False
+
+    @property
+    def connection(self) -> pyodbc.Connection:
+        """Return the driver's connection. Raises RuntimeError if there is none."""
+        if self._link is None:
+            raise RuntimeError("open the sink first")
+        return self._link
+
+    def open(self) -> None:
+        """Connect. Raises ConnectError, DriverMissingError."""
+        if self._link is not None:
+            return
+        driver = self._keywords.get("driver") or _find_driver()
+        if driver not in DRIVERS and not MICROSOFT.fullmatch(Path(driver).name):
+            raise DriverMissingError(f"{driver!r} is not Microsoft's: it would lose data. {INSTALL_DRIVER}")
+        if self.bulk != "no" and (why := _no_bulk_copy(self._keywords)):
+            _require(self.bulk == "auto", DriverMissingError(why))
+            self.bulk = "no"
+        _probe(*self._server)
+        server = "tcp:{},{}".format(*self._server)
+        try:
+            self._connect({**DEFAULTS, **self._keywords, "driver": driver, "server": server})
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, keywords: Mapping[str, str]) -> None:
+        try:
+            link = self._link = _pyodbc().connect(_connection_string(keywords), timeout=LOGIN_SECONDS)
+        except _pyodbc().Error as error:
+            found = _said(error)  # nothing is chained that might show the connection string
+            raise ConnectError(found.sqlstate, found.number, str(found)) from None
+        if not MICROSOFT.fullmatch(name := link.getinfo(_pyodbc().SQL_DRIVER_NAME)):
+            raise DriverMissingError(f"the driver is {name}, not Microsoft's: it would lose data")
+        self.run(SETTINGS)
+        link.rollback()
+        self._rows = link.cursor()
+        self._rows.fast_executemany = True
+
+    def close(self) -> None:
+        """Roll back and disconnect. Raises nothing."""
+        self.rollback()
+        if self._link is not None:
+            with suppress(_pyodbc().Error):
+                self._link.close()
+        self._link, self._rows, self._identity = None, None, ""
+
+    def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Execute statements to their end, since errors may come late; return the rows of the last result.
+
+        What triggers select comes first.
+        """
+        found: list[tuple[Any, ...]] = []
+        with _errors():
+            cursor = self.connection.cursor().execute(statement, *values)
+            while True:
+                if cursor.description:
+                    found = list(map(tuple, cursor.fetchall()))
+                if not cursor.nextset():
+                    return found
+
+    def send(self, statement: str, columns: Sequence[Column], cells: Cells) -> None:
+        """Send rows in messages whose buffers are bounded, halving them where they are not."""
+        count = len(cells[0])
+        bindings = [column.binding(values) for column, values in zip(columns, cells, strict=True)]
+        row = sum(8 + (size * BUFFERED[kind] if kind in BUFFERED else 32) for kind, size, _ in bindings)
+        if count > 1 and count * row > BUFFER_BYTES:
+            for part in (slice(count // 2), slice(count // 2, count)):
+                self.send(statement, columns, [values[part] for values in cells])
+            return
+        self._rows.setinputsizes(bindings)
+        with _errors():
+            self._rows.executemany(statement, list(zip(*cells, strict=True)))
+            while self._rows.nextset():
+                pass
+
+    def fill_identity(self, table: str, columns: Iterable[Column]) -> None:
+        """Have a table's identity column filled by us if it is among the columns, else by the server."""
+        wanted = table if any(column.identity for column in columns) else ""
+        if self._identity not in ("", wanted):  # a session can do it for one table only
+            self.run(IDENTITY_INSERT.format(destination=self._identity, word="OFF"))
+        if wanted not in ("", self._identity):
+            self.run(IDENTITY_INSERT.format(destination=wanted, word="ON"))
+        self._identity = wanted
+
+    def commit(self) -> None:
+        """Make the transaction durable. Raises ServerError."""
+        with _errors():
+            self.connection.commit()
+        self._end()
+
+    def rollback(self) -> None:
+        """Drop the transaction. Raises nothing."""
+        if self._link is not None:
+            with suppress(_pyodbc().Error):
+                self._link.rollback()
+        self._end()
+
+    def _end(self) -> None:
+        self.steps, self.doomed = [], False
+
+    def copy(self, table: str, rows: pa.Table) -> None:
+        """Bring rows into a table by bulk copy, which has a connection of its own. Raises ServerError."""
+        try:
+            with closing(self.copier()) as link:
+                done = link.cursor().bulkcopy_arrow(table, rows, timeout=BULK_SECONDS, table_lock=True)
+        except Exception as error:  # its own, and RuntimeError with what the server said
+            raise _said_in_bulk(error) from None
+        text = f"bulk copy took {done['rows_copied']} of {len(rows)} rows"
+        _require(done["rows_copied"] == len(rows), ServerError("HY000", 0, text))
+
+    def copier(self) -> Any:
+        """Return a new connection of mssql-python, with autocommit. Raises its errors."""
+        import mssql_python
+
+        keywords = {name: word for name, word in self._keywords.items() if name not in ODBC_ONLY}
+        keywords = {"encrypt": DEFAULTS["encrypt"], **keywords, "server": "{},{}".format(*self._server)}
+        return mssql_python.connect(_connection_string(keywords), autocommit=True)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what fails; where the server does not let us, the transaction is doomed."""
+        self.run(SAVE)
+        try:
+            yield
+        except BaseException:
+            self.doomed = True
+            with suppress(ServerError):
+                if self.run(USABLE) == [(1,)]:
+                    self.run(UNDO)
+                    self.doomed = False
+            raise
+
+    def require_transaction(self) -> None:
+        """Raise RuntimeError unless a transaction was begun."""
+        _require(bool(self.steps), RuntimeError("begin a transaction before writing"))
+
+    def again(self, steps: Steps) -> None:
+        """Roll back, and take the steps in a new transaction. Raises ServerError if one ends otherwise."""
+        self.rollback()
+        try:
+            same = all(step() for step in steps)
+        except ServerError as error:
+            if _verdict(error) != "reject":
+                raise
+            same = False
+        _require(same, ServerError("40001", 0, "the transaction cannot be repeated: others wrote meanwhile"))
+        self.steps = steps
 
 
-def _q(name: str) -> str:
-    return f"[{name.replace(']', ']]')}]"
+# ---- columns and their values
 
 
-def _path(*names: str) -> str:
-    return ".".join(map(_q, names))
+class Column(NamedTuple):
+    """A column as the catalogue has it; `length` counts bytes and is -1 for max."""
+
+    name: str
+    type: str
+    length: int
+    precision: int
+    scale: int
+    nullable: bool
+    identity: bool
+    collation: str | None
+    codepage: int | None
+    default: str | None  # empty: there may be one, which is not known
+    place: int | None = None  # in the primary key
+
+    @property
+    def kind(self) -> Kind:
+        """Return what is done with the values."""
+        return KINDS.get(self.type, TEXT)
+
+    @property
+    def filled(self) -> bool:
+        """Return whether the server fills the column where it is left out."""
+        return self.default is not None or self.identity
+
+    @property
+    def digits(self) -> tuple[int, int]:
+        """Return precision and scale of a decimal."""
+        return MONEY.get(self.type, (self.precision, self.scale))
+
+    @property
+    def limit(self) -> int | None:
+        """Return the most characters (bytes of varchar and varbinary) a value may have; None: no limit."""
+        return self.length // SIZED[self.type] if self.type in SIZED and self.length >= 0 else None
+
+    @property
+    def encoding(self) -> str:
+        """Return how texts are stored; the code page of a collation holds for varchar only."""
+        if self.type not in ("char", "varchar", "text") or self.codepage is None:
+            return "utf-16-le"
+        return "utf-8" if self.codepage == UTF_8 else f"cp{self.codepage}"
+
+    @property
+    def tick(self) -> int:
+        """Return the microseconds that the finest unit of time has."""
+        return int(10 ** max(6 - self.scale, 0))
+
+    @property
+    def declared(self) -> str:
+        """Return the type as CREATE TABLE takes it."""
+        sizes = {
+            **dict.fromkeys(SIZED, self.limit or "max"), **dict.fromkeys(SCALED, self.scale),
+            **dict.fromkeys(("decimal", "numeric"), "{}, {}".format(*self.digits)), "float": self.precision,
+        }  # fmt: skip
+        size = f"({sizes[self.type]})" if self.type in sizes else ""
+        return f"{_q(self.type)}{size}" + (f" COLLATE {self.collation}" if self.collation else "")
+
+    @property
+    def staged(self) -> str:
+        """Return the type in a staging table, for which every value that is bound converts implicitly."""
+        if self.type in MONEY:
+            return "decimal({}, {})".format(*self.digits)
+        return self.declared if self.type in (*KINDS, *SIZED, "sql_variant") else "nvarchar(max)"
+
+    def size(self, value: str | bytes) -> int:
+        """Return the length of a value in the unit of `limit`. Raises UnicodeEncodeError."""
+        if isinstance(value, bytes):
+            return len(value)
+        return len(value.encode(self.encoding)) // (2 if self.encoding == "utf-16-le" else 1)
+
+    def arrow(self) -> pa.DataType:
+        """Return the Arrow type whose values arrive unchanged."""
+        scale = {"datetime": 3, "smalldatetime": 0}.get(self.type, self.scale)
+        unit = "s" if scale == 0 else "ms" if scale <= 3 else "us"
+        if self.type in ARROW:
+            return pa.type_for_alias(ARROW[self.type])
+        if self.kind is DECIMAL:
+            return pa.decimal128(*self.digits)
+        if self.kind is TIME:
+            return pa.time64(unit) if unit == "us" else pa.time32(unit)
+        others = {STAMP: pa.timestamp(unit), OFFSET: pa.timestamp(unit, "UTC"), BYTES: pa.binary()}
+        return pa.uuid() if self.type == "uniqueidentifier" else others.get(self.kind, pa.string())
+
+    def binding(self, values: Sequence[Any]) -> tuple[int, int, int]:
+        """Return SQL type, size and digits for `setinputsizes` of checked values.
+
+        A size is a power of two: another one makes the driver prepare the statement anew.
+        """
+        some = next(filter(None, values), None)
+        if self.type in BINDINGS and not isinstance(some, str):
+            return BINDINGS[self.type]
+        longest = max(map(len, filter(None, values)), default=0)
+        if isinstance(some, str) and not "".join(filter(None, values)).isascii():
+            longest *= 2  # at the most, in UTF-16
+        size = max(1 << (longest - 1).bit_length(), 16)
+        short, bound, long = (-3, 8000, -4) if self.kind is BYTES else (-9, 4000, -10)
+        if self.kind in (BYTES, TEXT):
+            size = min(size, self.limit or size)
+        return (short if size <= bound else long), size, 0
 
 
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(map(_q, names))
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """How values of a type are checked, a whole column of Python's `plain` types at once where they all fit.
 
-
-def _markers(count: int) -> str:
-    return ", ".join("?" * count)
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:16]
-
-
-def _verdict(error: ServerError) -> Verdict:
-    known = [STATES[state] for n in (3, 2) if (state := error.sqlstate[:n]) in STATES]
-    by_number: Verdict = "reject" if error.number >= USER_ERROR else (known or ["fatal"])[0]
-    verdict = VERDICTS.get(error.number, by_number)
-    return "retry" if isinstance(error, ConnectError) and verdict == "in_doubt" else verdict
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn the driver's errors into ServerError."""
-    try:
-        yield
-    except _pyodbc().Error as error:
-        raise _said(error) from error
-
-
-def _require(true: bool, error: Exception) -> None:
-    """Raise an error unless something is true."""
-    if not true:
-        raise error
-
-
-def _said(error: BaseException) -> ServerError:
-    """Return what an error of pyodbc says, from `[state] [vendor][driver]text (number) (function); …`.
-
-    The function ends the first record, so the last such place is it, whatever the text quotes from data.
+    `form` returns one value as it is bound, or raises an error.
     """
-    state, text = (str(word) for word in (error.args * 2)[:2]) if error.args else ("HY000", repr(error))
-    places = list(re.finditer(r" \((-?\d+)\) \(SQL\w+\)", text))
-    said = text[: places[-1].start()] if places else text
-    said = re.sub(r"^\[\w{5}\] (\[[^\]]*\])*", "", said)
-    return ServerError(state, int(places[-1][1]) if places else 0, said)
 
-
-def _said_in_bulk(error: Exception) -> ServerError:
-    """Return what an error of mssql_python says; nothing was applied."""
-    text = str(error)
-    found = re.search(r"Sql Error: (\d+): Class \d+: State \d+: ", text)
-    return (
-        ConnectError("08S01", int(found[1]), text[found.end() :]) if found else ConnectError("08S01", 0, text)
-    )
-
-
-def _parse_table(table: str | None) -> tuple[str, ...]:
-    """Return the parts of `table`, `schema.table` or `"quoted.name"`; none without a table."""
-    if table is None:
-        return ()
-    found = re.fullmatch(r'(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^".]+)', table)
-    if found is None or "\0" in table:
-        raise ValueError(f'cannot read the table name {table!r}: say table, schema.table or "a quoted.name"')
-    parts = filter(None, found.groups())
-    return tuple(part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts)
-
-
-# ---- connecting
-
-
-def _parse_url(url: str) -> tuple[tuple[str, int], dict[str, str]]:
-    """Return host and port, and the driver's keywords in lower case.
-
-    Raises ValueError, in whose text no part of the URL appears: it might be of the password.
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme.lower() not in ("mssql", "mssql+pyodbc"):
-        raise ValueError("a SQL Server URL starts with mssql:// or mssql+pyodbc://")
-    parts, given, server = urlsplit("mssql:"), dict[str, str](), ("", 0)
-    with suppress(ValueError):
-        parts = urlsplit(f"mssql://{rest}")
-        given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        server = parts.hostname or "", parts.port or 1433
-    if not server[0] or rest.partition("?")[0].count("@") > 1 or parts.fragment:
-        raise ValueError(BAD_URL)
-    keywords = {name.lower(): value for name, value in given.items()}
-    if strange := [name for name in keywords if name in RESERVED or not re.fullmatch(r"\w[\w ]*", name)]:
-        raise ValueError(f"the URL's parameter {strange[0]!r} is no keyword that can be passed on")
-    if keywords.get("bulk", BULK[0]) not in BULK:
-        raise ValueError(f"the URL's parameter bulk has to be one of {', '.join(BULK)}")
-    if parts.path[1:]:
-        keywords["database"] = unquote(parts.path[1:])
-    if parts.username is not None:
-        keywords |= {"uid": unquote(parts.username), "pwd": unquote(parts.password or "")}
-    elif "authentication" not in keywords:
-        keywords.setdefault("trusted_connection", "yes")
-    return server, keywords
-
-
-def _connection_string(keywords: Mapping[str, str]) -> str:
-    """Return an ODBC connection string; braces hold any value."""
-    return ";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in keywords.items())
-
-
-def _probe(host: str, port: int) -> None:
-    """Raise ConnectError at once if nothing listens; the driver would take its whole login time-out."""
-    try:
-        socket.create_connection((host, port), LOGIN_SECONDS).close()
-    except OSError as error:
-        raise ConnectError("08001", 0, f"no SQL Server answers at {host}:{port}: {error}") from error
-
-
-@cache
-def _pyodbc() -> Any:
-    try:
-        import pyodbc
-    except ModuleNotFoundError as error:
-        raise DriverMissingError("SQL Server needs pyodbc: pip install pyodbc") from error
-    except ImportError as error:
-        raise DriverMissingError(f"{INSTALL_ODBC}: {error}") from error
-    pyodbc.pooling = False  # a pooled connection keeps temporary tables and IDENTITY_INSERT
-    return pyodbc
-
-
-def _find_driver() -> str:
-    """Return the newest installed driver of Microsoft's, or the one in the package mssql_python_odbc."""
-    installed = _pyodbc().drivers()
-    found = [name for name in DRIVERS if name in installed] or _packaged_drivers()
-    if not found:
-        raise DriverMissingError(INSTALL_DRIVER)
-    return found[0]
-
-
-def _no_bulk_copy(keywords: Mapping[str, str]) -> str:
-    """Return why bulk copy cannot be used, and what would help."""
-    if pa is None or not find_spec("mssql_python"):
-        return INSTALL_BULK
-    if "uid" not in keywords or "authentication" in keywords:
-        return "bulk copy needs a user and a password in the URL; or say ?bulk=auto"
-    return ""
-
-
-def _packaged_drivers() -> list[str]:
-    """Return the driver files of mssql_python_odbc for this machine, this Linux's first."""
-    if not find_spec("mssql_python_odbc"):
-        return []
-    import mssql_python_odbc
-
-    machine, systems = {"aarch64": "arm64"}.get(platform.machine(), platform.machine()), ""
-    with suppress(OSError):
-        release = platform.freedesktop_os_release()
-        systems = f"{release.get('ID')} {release.get('ID_LIKE')}".replace("debian", "debian_ubuntu")
-    files = Path(mssql_python_odbc.get_libs_dir()).glob(f"linux/*/{machine}/lib/libmsodbcsql-*")
-    return sorted(map(str, files), key=lambda file: (Path(file).parts[-4] not in systems, file))
-
-
-# ---- rows
+    plain: set[type]
+    form: Callable[[Column, Any], object]
+    fits: Callable[[Column, Sequence[Any]], bool] = lambda *_: True
 
 
 def _left(rows: Any, out: Collection[int]) -> Any:
@@ -1505,109 +1287,52 @@ def _left(rows: Any, out: Collection[int]) -> Any:
     return rows.take(left) if hasattr(rows, "take") else [rows[index] for index in left]
 
 
-def _packed(columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> pa.Table | None:
-    """Return checked values as bulk copy takes them; None if they would not arrive unchanged.
-
-    From Arrow it takes half the CPU time that it does from tuples, and lets other threads run meanwhile.
-    """
-    count = len(values[0])
-    found = [pa.array(range(count), pa.int32()), pa.repeat(pa.scalar(0, pa.uint8()), count)]
-    with suppress(pa.ArrowInvalid):
-        for column, given in zip(columns, values, strict=True):
-            if not _copies(column, given):
-                return None
-            found.append(_array(column, given))
-        return pa.Table.from_arrays(found, [str(number) for number in range(len(found))])
-    return None
-
-
-def _copies(column: Column, values: Sequence[Any]) -> bool:
-    """Return whether values arrive unchanged: bulk copy does not know all code pages, and keeps no offset."""
-    if column.kind is OFFSET:
-        return all(
-            isinstance(value, datetime) or value[26:] in ("", "+00:00") for value in filter(None, values)
-        )
-    if column.type in ("char", "varchar") and column.encoding != "cp1252":
-        return "".join(filter(None, values)).isascii()
-    return column.type != "sql_variant" and "]" not in column.name
-
-
-def _array(column: Column, values: Sequence[Any]) -> pa.Array:
-    """Return checked values as Arrow; what has a fixed length is padded, which bulk copy does not do."""
-    text = column.kind is not TEXT and any(isinstance(value, str) for value in values)
-    if column.type in ("char", "nchar", "binary"):
-        blank, limit = b"\0" if column.kind is BYTES else " ", column.limit or 0
-        values = [
-            value if value is None else value + blank * (limit - column.size(value)) for value in values
-        ]
-    elif column.type == "uniqueidentifier":
-        return pa.array([value and value.bytes for value in values], pa.binary(16))
-    elif column.kind is TIME:
-        return pa.array([time.fromisoformat(v) if isinstance(v, str) else v for v in values], pa.time64("us"))
-    elif column.kind in (STAMP, OFFSET):
-        kind = pa.timestamp("us", "UTC" if column.kind is OFFSET else None)
-        if text:
-            return pa.array([value and value[:26] for value in values]).cast(pa.timestamp("us")).cast(kind)
-        return pa.array(values, kind)
-    return pa.array(values, pa.string()).cast(column.arrow()) if text else pa.array(values, column.arrow())
-
-
-def _checked(column: Column, values: Any, bad: Refused) -> Cells:
+def _checked(column: Column, values: Any, bad: Refused) -> Sequence[Any]:
     """Return a column's values as they are bound, and add the rows that have none to `bad`."""
-    length = None
-    if hasattr(values, "null_count"):
-        values, length = _listed(column, values, bad)
-    types = set(map(type, values))
+    found, exact = _listed(column, values, bad) if hasattr(values, "null_count") else (values, False)
+    types = set(map(type, found))
     if type(None) in types and not column.nullable:
-        missing = [index for index, value in enumerate(values) if value is None and index not in bad]
+        missing = [index for index, value in enumerate(found) if value is None and index not in bad]
         bad.update(dict.fromkeys(missing, ("23502", f"column {column.name}: takes no NULL")))
-    if length is not None:
-        return values, length
-    fitting = types - {type(None)} <= column.kind.plain and column.kind.fit(column, values)
-    return fitting or _formed(column, values, bad)
+    if exact or not types - {type(None)} <= column.kind.plain:
+        return found if exact else _formed(column, found, bad)
+    bound = found
+    if column.kind is DECIMAL:  # as text: pyodbc takes 2 µs to make a Decimal a number of ODBC
+        bound = [None if value is None else str(value) for value in found]
+    return bound if column.kind.fits(column, bound) else _formed(column, found, bad)
 
 
-def _listed(column: Column, array: pa.ChunkedArray, bad: Refused) -> tuple[list[Any], int | None]:
-    """Return an Arrow column as a list; for what needs no look also the longest text, as in `Cells`.
+def _listed(column: Column, array: pa.ChunkedArray, bad: Refused) -> tuple[Sequence[Any], bool]:
+    """Return an Arrow column as a list, and whether that needs no further look.
 
     Decimals and times become text, which the server reads exactly: `to_pylist` takes 0.05 µs for a text or an
     integer, 0.8 µs for a Decimal and 8 µs for a datetime with a zone.
     """
     exact = column.type in DIRECT or (column.type in SCALED and column.scale in ARROW_SCALES)
     if array.type != column.arrow() or not (exact or column.kind is DECIMAL):
-        return array.to_pylist(), None
-    if column.kind is DECIMAL:
-        return pc.cast(array, pa.string()).to_pylist(), None
-    if column.type not in ("date", *SCALED):
-        return array.to_pylist(), 0
-    if column.kind is not TIME:  # Arrow's years reach further than 1 to 9999
+        return array.to_pylist(), False
+    if column.type in ("date", "datetime2", "datetimeoffset"):  # Arrow's years reach further than 1 to 9999
         days = pc.cast(array, pa.date32(), safe=False).cast(pa.int32())
         far = pc.fill_null(pc.or_(pc.less(days, FIRST_DAY), pc.greater(days, LAST_DAY)), False)
-        if pc.any(far).as_py():
-            why = "22007", f"column {column.name}: the year is not within 1 and 9999"
-            bad.update({index: why for index, found in enumerate(far.to_pylist()) if found})
-            array = pc.if_else(far, None, array)
-    local = pc.cast(array, pa.timestamp(array.type.unit)) if column.kind is OFFSET else array
-    return pc.cast(local, pa.string()).to_pylist(), TIME_LENGTH
+        why = "22007", f"column {column.name}: the year is not within 1 and 9999"
+        bad.update(dict.fromkeys(pc.indices_nonzero(far).to_pylist(), why))
+        array = pc.if_else(far, None, array)
+    if column.kind is OFFSET:
+        array = pc.cast(array, pa.timestamp(array.type.unit))
+    if column.kind is DECIMAL or column.type in ("date", *SCALED):
+        array = pc.cast(array, pa.string())
+    return array.to_pylist(), exact
 
 
-def _formed(column: Column, values: Sequence[Any], bad: Refused) -> Cells:
+def _formed(column: Column, values: Sequence[Any], bad: Refused) -> Sequence[Any]:
     """Return values one by one as they are bound; None for those that go to `bad`."""
-    form, formed = column.kind.form, []
+    formed: list[Any] = [None] * len(values)
     for index, value in enumerate(values):
         try:
-            formed.append(None if value is None else form(column, value))
+            formed[index] = None if value is None else column.kind.form(column, value)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             bad.setdefault(index, (getattr(error, "code", "22018"), f"column {column.name}: {error}"))
-            formed.append(None)
-    return formed, _longest(formed)
-
-
-def _longest(values: Iterable[Any]) -> int:
-    """Return an upper bound of the length of texts (in UTF-16) or bytes; 0 for values of other types."""
-    present = [value for value in values if isinstance(value, str | bytes)]
-    longest = max(map(len, present), default=0)
-    return longest if all(isinstance(value, bytes) or value.isascii() for value in present) else 2 * longest
+    return formed
 
 
 # ---- whole columns: `filter(None, …)` also drops zeros and empty texts, which always fit
@@ -1616,20 +1341,16 @@ def _longest(values: Iterable[Any]) -> int:
 # tuples (6.5 µs a row, 10 columns of market orders). This way, and with decimals as text, it is 0.95 to 1.1.
 
 
-def _integers(column: Column, values: Sequence[Any]) -> Cells | None:
-    low, high, _, _ = INTEGERS[column.type]
-    least, most = min(filter(None, values), default=0), max(filter(None, values), default=0)
-    return (values, 0) if low <= least and most <= high else None
+def _integers(column: Column, values: Sequence[Any]) -> bool:
+    low, high = INTEGERS[column.type]
+    return low <= min(filter(None, values), default=0) and max(filter(None, values), default=0) <= high
 
 
-def _decimals(column: Column, values: Sequence[Any]) -> Cells | None:
-    """Return numbers as text: pyodbc takes 2 µs to make a Decimal a number of ODBC."""
-    texts = [None if value is None else str(value) for value in values]
+def _decimals(column: Column, texts: Sequence[Any]) -> bool:
     lines = [text for text in texts if text is not None]
     joined = "\n".join(lines)
-    if lines and (joined.count("\n") != len(lines) - 1 or _other_decimals(column).search(joined)):
-        return None
-    return texts, column.precision + 3
+    one_each = joined.count("\n") == len(lines) - 1
+    return not lines or (one_each and not _other_decimals(column).search(joined))
 
 
 @cache
@@ -1642,37 +1363,33 @@ def _other_decimals(column: Column) -> re.Pattern[str]:
     return re.compile(rf"^(?!-?{digits}{fraction}$)", re.MULTILINE)
 
 
-def _floats(column: Column, values: Sequence[Any]) -> Cells | None:
-    fit = all(map(math.isfinite, filter(None, values))) and column.type == "float"
-    return (values, 0) if fit else None
+def _floats(column: Column, values: Sequence[Any]) -> bool:
+    return column.type == "float" and all(map(math.isfinite, filter(None, values)))
 
 
-def _texts(column: Column, values: Sequence[Any]) -> Cells | None:
-    """Return texts that can all be stored; a doubt is a no. One join is a tenth of looking at each."""
-    text, wide = "".join(filter(None, values)), column.encoding == "utf-16-le"
-    longest = widest = max(map(len, filter(None, values)), default=0)
+def _texts(column: Column, values: Sequence[Any]) -> bool:
+    """Return whether texts can all be stored; a doubt is a no. One join is a tenth of looking at each."""
+    text, longest = "".join(filter(None, values)), max(map(len, filter(None, values)), default=0)
     if not text.isascii():
         try:
-            size = len(text.encode(column.encoding))
+            size = column.size(text)
         except UnicodeEncodeError:
-            return None
-        if size != len(text) * (2 if wide else 1):  # some texts are longer than they have characters
-            longest, widest = 2 * longest, (2 if wide else 4) * longest
-    return (values, longest) if column.limit is None or widest <= column.limit else None
+            return False
+        if size != len(text):  # some texts are longer than they have characters
+            longest *= 2 if column.encoding == "utf-16-le" else 4
+    return column.limit is None or longest <= column.limit
 
 
-def _blobs(column: Column, values: Sequence[Any]) -> Cells | None:
-    longest = max(map(len, filter(None, values)), default=0)
-    return (values, longest) if column.limit is None or longest <= column.limit else None
+def _blobs(column: Column, values: Sequence[Any]) -> bool:
+    return column.limit is None or max(map(len, filter(None, values)), default=0) <= column.limit
 
 
-def _times(column: Column, values: Sequence[Any]) -> Cells | None:
-    """Return times as they are; a datetime in UTC is what datetimeoffset takes one without a zone for."""
+def _times(column: Column, values: Sequence[Any]) -> bool:
+    """Return whether times fit as they are: datetimeoffset takes those in UTC."""
     zones = {None, UTC} if column.kind is OFFSET else {None}
     if column.type not in SCALED or not zones.issuperset(map(attrgetter("tzinfo"), filter(None, values))):
-        return None
-    whole = column.tick == 1 or not any(value.microsecond % column.tick for value in filter(None, values))
-    return (values, 0) if whole else None
+        return False
+    return column.tick == 1 or not any(value.microsecond % column.tick for value in filter(None, values))
 
 
 # ---- single values
@@ -1690,7 +1407,7 @@ def _number(value: Any) -> Decimal:
 
 def _integer(column: Column, value: Any) -> int:
     number = _number(value)
-    low, high, _, _ = INTEGERS[column.type]
+    low, high = INTEGERS[column.type]
     if not number.is_finite() or number != number.to_integral_value():
         raise ValueError(f"{value!r} is no whole number")
     if not low <= number <= high:
@@ -1807,11 +1524,17 @@ def _uuid(_: Column, value: Any) -> UUID:
 
 # ---- types
 
-# Low, high, SQL type for setinputsizes, Arrow type.
-INTEGERS = {
-    "tinyint": (0, 255, -6, "uint8"), "smallint": (-(2**15), 2**15 - 1, 5, "int16"),
-    "int": (-(2**31), 2**31 - 1, 4, "int32"), "bigint": (-(2**63), 2**63 - 1, -5, "int64"),
+# Low and high; SQL type, size and digits for setinputsizes, of what is bound neither as text nor as bytes.
+INTEGERS = {"tinyint": (0, 255), "smallint": (-(2**15), 2**15 - 1), "int": (-(2**31), 2**31 - 1),
+            "bigint": (-(2**63), 2**63 - 1)}  # fmt: skip
+BINDINGS = {
+    "tinyint": (-6, 0, 0), "smallint": (5, 0, 0), "int": (4, 0, 0), "bigint": (-5, 0, 0), "bit": (-7, 1, 0),
+    "float": (8, 53, 0), "real": (7, 24, 0), "date": (91, 10, 0), "time": (-154, 16, 7),
+    "datetime2": (93, 27, 7), "datetimeoffset": (93, 27, 7), "datetime": (93, 23, 3),
+    "smalldatetime": (93, 23, 3), "uniqueidentifier": (-11, 16, 0),
 }  # fmt: skip
+ARROW = {"tinyint": "uint8", "smallint": "int16", "int": "int32", "bigint": "int64", "bit": "bool",
+         "float": "float64", "real": "float32", "date": "date32"}  # fmt: skip
 BITS = {0: False, 1: True, "0": False, "1": True, "false": False, "true": True}
 MONEY = {"money": (19, 4), "smallmoney": (10, 4)}
 MONEY_BOUNDS = {"money": Decimal("922337203685477.5808"), "smallmoney": Decimal("214748.3648")}
@@ -1821,32 +1544,116 @@ SIZED = {"char": 1, "varchar": 1, "nchar": 2, "nvarchar": 2, "binary": 1, "varbi
 SCALED = ("datetime2", "datetimeoffset", "time")
 ARROW_SCALES = (0, 3, 6, 7)  # an Arrow unit is exactly as fine
 DIRECT = (*INTEGERS, "bit", "uniqueidentifier", "date")  # whose Arrow type has the same values
-TIME_LENGTH = 32  # no less than that of any time as text: 26 characters
 BOUNDS = {"datetime": (datetime(1753, 1, 1), datetime.max),
           "smalldatetime": (datetime(1900, 1, 1), datetime(2079, 6, 6, 23, 59))}  # fmt: skip
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31 since 1970
 UTF_8 = 65001  # the code page of varchar in a collation whose name ends in _UTF8
-ALL: Callable[[Column, Sequence[Any]], Cells] = lambda _, values: (values, 0)  # noqa: E731
-INTEGER = Kind({int}, _integer, _integers, lambda c: (INTEGERS[c.type][2], 0, 0))
-DECIMAL = Kind({Decimal, str, int, float}, _decimal, _decimals)
-FLOAT = Kind({float}, _float, _floats, lambda c: (7, 24, 0) if c.type == "real" else (8, 53, 0))
-STAMP = Kind({datetime}, _time, _times, lambda c: (93, 27, 7) if c.type == "datetime2" else (93, 23, 3))
-OFFSET = Kind({datetime}, _offset, _times, lambda _: (93, 27, 7))
-TIME = Kind({time}, _time, _times, lambda _: (-154, 16, 7))
-TEXT, BYTES = Kind({str}, _text, _texts), Kind({bytes}, _bytes, _blobs)
+INTEGER, DECIMAL = Kind({int}, _integer, _integers), Kind({Decimal, str, int, float}, _decimal, _decimals)
+STAMP, OFFSET = Kind({datetime}, _time, _times), Kind({datetime}, _offset, _times)
+TEXT, BYTES, TIME = Kind({str}, _text, _texts), Kind({bytes}, _bytes, _blobs), Kind({time}, _time, _times)
 KINDS = {
     **dict.fromkeys(INTEGERS, INTEGER), **dict.fromkeys(("decimal", "numeric", *MONEY), DECIMAL),
-    **dict.fromkeys(("float", "real"), FLOAT), "datetimeoffset": OFFSET, "time": TIME,
-    **dict.fromkeys(("datetime2", *BOUNDS), STAMP), "date": Kind({date}, _date, ALL, lambda _: (91, 10, 0)),
-    **dict.fromkeys(("binary", "varbinary", "image"), BYTES),
-    "bit": Kind({bool}, _bit, ALL, lambda _: (-7, 1, 0)),
-    "uniqueidentifier": Kind({UUID}, _uuid, ALL, lambda _: (-11, 16, 0)),
+    **dict.fromkeys(("float", "real"), Kind({float}, _float, _floats)),
+    **dict.fromkeys(("datetime2", *BOUNDS), STAMP), "datetimeoffset": OFFSET, "time": TIME,
+    **dict.fromkeys(("binary", "varbinary", "image"), BYTES), "bit": Kind({bool}, _bit),
+    "date": Kind({date}, _date), "uniqueidentifier": Kind({UUID}, _uuid),
 }  # every other type takes text  # fmt: skip
 ORDINAL = Column("_adaptive_ordinal", "int", 4, 10, 0, False, False, None, None, None)
 KEY_COLUMNS = (
     Column("target", "nvarchar", 600, 0, 0, False, False, "Latin1_General_100_BIN2", None, None),
     Column("key", "varbinary", 200, 0, 0, False, False, None, None, None),
 )
+
+
+# ---- bulk copy
+
+
+def _packed(columns: Sequence[Column], values: Sequence[Sequence[Any]]) -> pa.Table | None:
+    """Return checked values as bulk copy takes them; None if they would not arrive unchanged.
+
+    From Arrow it takes half the CPU time that it does from tuples, and lets other threads run meanwhile.
+    """
+    count = len(values[0])
+    found = [pa.array(range(count), pa.int32()), pa.repeat(pa.scalar(0, pa.uint8()), count)]
+    with suppress(pa.ArrowInvalid):
+        for column, given in zip(columns, values, strict=True):
+            if not _copies(column, given):
+                return None
+            found.append(_array(column, given))
+        return pa.Table.from_arrays(found, [str(number) for number in range(len(found))])
+    return None
+
+
+def _copies(column: Column, values: Sequence[Any]) -> bool:
+    """Return whether values arrive unchanged: bulk copy does not know all code pages, and keeps no offset."""
+    present = filter(None, values)
+    if column.type == "sql_variant" or "]" in column.name:
+        return False
+    if column.kind is OFFSET:
+        return all(isinstance(value, datetime) or value[26:] in ("", "+00:00") for value in present)
+    known = column.type not in ("char", "varchar") or column.encoding == "cp1252"
+    return known or "".join(present).isascii()
+
+
+def _array(column: Column, values: Sequence[Any]) -> pa.Array:
+    """Return checked values as Arrow; what has a fixed length is padded, which bulk copy does not do."""
+    text = column.kind is not TEXT and any(isinstance(value, str) for value in values)
+    if column.kind in (STAMP, OFFSET):
+        kind = pa.timestamp("us", "UTC" if column.kind is OFFSET else None)
+        if text:
+            return pa.array([value and value[:26] for value in values]).cast(pa.timestamp("us")).cast(kind)
+        return pa.array(values, kind)
+    if column.kind is TIME:
+        return pa.array([time.fromisoformat(v) if isinstance(v, str) else v for v in values], pa.time64("us"))
+    if column.type == "uniqueidentifier":
+        return pa.array([value and value.bytes for value in values], pa.binary(16))
+    if column.type in ("char", "nchar", "binary"):
+        blank, length = b"\0" if column.kind is BYTES else " ", column.limit or 0
+        values = [v if v is None else v + blank * (length - column.size(v)) for v in values]
+    return pa.array(values, pa.string()).cast(column.arrow()) if text else pa.array(values, column.arrow())
+
+
+# ---- tables
+
+
+class Table(NamedTuple):
+    """The target table; `oid` is 0 and there are no columns while it does not exist."""
+
+    schema: str
+    name: str
+    oid: int = 0
+    columns: tuple[Column, ...] = ()
+    key: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _path(self.schema, self.name)
+
+    def staging(self, use: str, load: str) -> str:
+        """Return the name (for `bulk` its beginning) of a load's staging table; of all loads' for ""."""
+        return f"_adaptive_{use}_{_digest(str(self))}_{_digest(load) if load else ''}"
+
+
+class Staged(NamedTuple):
+    """Rows in the temporary table: where they go, their columns, and the key that may be there already."""
+
+    destination: str
+    columns: Sequence[Column]
+    key: tuple[str, ...]
+    stage: str
+
+    def names(self, key: Iterable[str] = ()) -> dict[str, str]:
+        """Return what the words in the statements about them stand for; without a key it is theirs."""
+        wanted = set(key or self.key)
+        keys = [column for column in self.columns if column.name in wanted]
+        # A unique index takes NULLs for equal, and so does this.
+        equal = "(t.{0} = s.{0} OR t.{0} IS NULL AND s.{0} IS NULL)"
+        listed = _list(column.name for column in keys)
+        return {
+            "destination": self.destination, "stage": self.stage, "key": listed,
+            "columns": _list(column.name for column in self.columns),
+            "same": " AND ".join((equal if c.nullable else "t.{0} = s.{0}").format(_q(c.name)) for c in keys),
+            "order": listed if self.key else "_adaptive_ordinal",
+        }  # fmt: skip
 
 
 def _definition(column: Column) -> str:
@@ -1878,3 +1685,168 @@ def _ddl_type(field: pa.Field, key: bool) -> str:
     if found is None:
         raise ValueError(f"column {field.name!r}: no SQL Server type for {kind}; say one with --types")
     return f"{found}{' NULL' if field.nullable and not key else ' NOT NULL'}"
+
+
+def _q(name: str) -> str:
+    return f"[{name.replace(']', ']]')}]"
+
+
+def _path(*names: str) -> str:
+    return ".".join(map(_q, names))
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(_q, names))
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def _parse_table(table: str | None) -> tuple[str, ...]:
+    """Return the parts of `table`, `schema.table` or `"quoted.name"`; none without a table."""
+    if table is None:
+        return ()
+    found = re.fullmatch(r'(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^".]+)', table)
+    if found is None or "\0" in table:
+        raise ValueError(f'cannot read the table name {table!r}: say table, schema.table or "a quoted.name"')
+    parts = filter(None, found.groups())
+    return tuple(part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts)
+
+
+# ---- errors
+
+
+def _require(true: bool, error: Exception) -> None:
+    """Raise an error unless something is true."""
+    if not true:
+        raise error
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn the driver's errors into ServerError."""
+    try:
+        yield
+    except _pyodbc().Error as error:
+        raise _said(error) from error
+
+
+def _said(error: BaseException) -> ServerError:
+    """Return what an error of pyodbc says, from `[state] [vendor][driver]text (number) (function); …`.
+
+    The function ends the first record, so the last such place is it, whatever the text quotes from data.
+    """
+    state, text = (str(word) for word in (error.args * 2)[:2]) if error.args else ("HY000", repr(error))
+    places = list(re.finditer(r" \((-?\d+)\) \(SQL\w+\)", text))
+    said = text[: places[-1].start()] if places else text
+    said = re.sub(r"^\[\w{5}\] (\[[^\]]*\])*", "", said)
+    return ServerError(state, int(places[-1][1]) if places else 0, said)
+
+
+def _said_in_bulk(error: Exception) -> ServerError:
+    """Return what an error of mssql_python says; nothing was applied."""
+    text = str(error)
+    found = re.search(r"Sql Error: (\d+): Class \d+: State \d+: ", text)
+    return ConnectError("08S01", int(found[1]) if found else 0, text[found.end() :] if found else text)
+
+
+def _verdict(error: BaseException) -> Verdict:
+    """Say what an error means, by the server's number, else by SQLSTATE."""
+    if isinstance(error, OwnershipLostError):
+        return "taken_over"
+    if not isinstance(error, ServerError):
+        return "reject" if isinstance(error, UnicodeError | OverflowError) else "fatal"
+    known = [STATES[state] for n in (3, 2) if (state := error.sqlstate[:n]) in STATES]
+    by_number: Verdict = "reject" if error.number >= USER_ERROR else (known or ["fatal"])[0]
+    verdict = VERDICTS.get(error.number, by_number)
+    return "retry" if isinstance(error, ConnectError) and verdict == "in_doubt" else verdict
+
+
+# ---- connecting
+
+
+def _parse_url(url: str) -> tuple[tuple[str, int], dict[str, str]]:
+    """Return host and port, and the driver's keywords in lower case.
+
+    Raises ValueError, in whose text no part of the URL appears: it might be of the password.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("mssql", "mssql+pyodbc"):
+        raise ValueError("a SQL Server URL starts with mssql:// or mssql+pyodbc://")
+    parts, given, server = urlsplit("mssql:"), dict[str, str](), ("", 0)
+    with suppress(ValueError):
+        parts = urlsplit(f"mssql://{rest}")
+        given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        server = parts.hostname or "", parts.port or 1433
+    if not server[0] or rest.partition("?")[0].count("@") > 1 or parts.fragment:
+        raise ValueError(BAD_URL)
+    keywords = {name.lower(): value for name, value in given.items()}
+    if strange := [name for name in keywords if name in RESERVED or not re.fullmatch(r"\w[\w ]*", name)]:
+        raise ValueError(f"the URL's parameter {strange[0]!r} is no keyword that can be passed on")
+    if keywords.get("bulk", BULK[0]) not in BULK:
+        raise ValueError(f"the URL's parameter bulk has to be one of {', '.join(BULK)}")
+    if parts.path[1:]:
+        keywords["database"] = unquote(parts.path[1:])
+    if parts.username is not None:
+        keywords |= {"uid": unquote(parts.username), "pwd": unquote(parts.password or "")}
+    elif "authentication" not in keywords:
+        keywords.setdefault("trusted_connection", "yes")
+    return server, keywords
+
+
+def _connection_string(keywords: Mapping[str, str]) -> str:
+    """Return an ODBC connection string; braces hold any value."""
+    return ";".join(f"{name}={{{value.replace('}', '}}')}}}" for name, value in keywords.items())
+
+
+def _probe(host: str, port: int) -> None:
+    """Raise ConnectError at once if nothing listens; the driver would take its whole login time-out."""
+    try:
+        socket.create_connection((host, port), LOGIN_SECONDS).close()
+    except OSError as error:
+        raise ConnectError("08001", 0, f"no SQL Server answers at {host}:{port}: {error}") from error
+
+
+def _no_bulk_copy(keywords: Mapping[str, str]) -> str:
+    """Return why bulk copy cannot be used, and what would help."""
+    if pa is None or not find_spec("mssql_python"):
+        return INSTALL_BULK
+    if "uid" not in keywords or "authentication" in keywords:
+        return "bulk copy needs a user and a password in the URL; or say ?bulk=auto"
+    return ""
+
+
+@cache
+def _pyodbc() -> Any:
+    try:
+        import pyodbc
+    except ModuleNotFoundError as error:
+        raise DriverMissingError("SQL Server needs pyodbc: pip install pyodbc") from error
+    except ImportError as error:
+        raise DriverMissingError(f"{INSTALL_ODBC}: {error}") from error
+    pyodbc.pooling = False  # a pooled connection keeps temporary tables and IDENTITY_INSERT
+    return pyodbc
+
+
+def _find_driver() -> str:
+    """Return the newest installed driver of Microsoft's, or the one in the package mssql_python_odbc."""
+    installed = _pyodbc().drivers()
+    found = [name for name in DRIVERS if name in installed] or _packaged_drivers()
+    if not found:
+        raise DriverMissingError(INSTALL_DRIVER)
+    return found[0]
+
+
+def _packaged_drivers() -> list[str]:
+    """Return the driver files of mssql_python_odbc for this machine, this Linux's first."""
+    if not find_spec("mssql_python_odbc"):
+        return []
+    import mssql_python_odbc
+
+    machine, systems = {"aarch64": "arm64"}.get(platform.machine(), platform.machine()), ""
+    with suppress(OSError):
+        release = platform.freedesktop_os_release()
+        systems = f"{release.get('ID')} {release.get('ID_LIKE')}".replace("debian", "debian_ubuntu")
+    files = Path(mssql_python_odbc.get_libs_dir()).glob(f"linux/*/{machine}/lib/libmsodbcsql-*")
+    return sorted(map(str, files), key=lambda file: (Path(file).parts[-4] not in systems, file))
