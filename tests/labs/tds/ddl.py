@@ -12,7 +12,7 @@ from sqlglot.dialects.tsql import TSQL
 from labs.tds.errors import SqlError, unknown
 from labs.tds.kinds import kind_in, name_of
 from labs.tds.objects import Column, Index, Table, parts, quote
-from labs.tds.translate import read
+from labs.tds.parsing import read
 
 if TYPE_CHECKING:
     from labs.tds.batch import Statement

@@ -10,7 +10,7 @@ from sqlglot import exp
 from labs.tds.errors import unknown
 from labs.tds.kinds import Kinds, name_of
 from labs.tds.objects import Column
-from labs.tds.translate import read
+from labs.tds.parsing import read
 from labs.tds.types import Type
 
 if TYPE_CHECKING:
