@@ -1,7 +1,7 @@
-"""Write rows into a SQL Server table with `fast_executemany`, exactly once.
+"""Write rows into a SQL Server table with `fast_executemany` or bulk copy, exactly once.
 
-This file stands alone: it needs pyodbc and Microsoft's ODBC driver, and pyarrow only for Arrow tables and
-`prepare`. Copied into another project it works as it is:
+This file stands alone: it needs pyodbc and Microsoft's ODBC driver, pyarrow only for Arrow tables and
+`prepare`, and mssql-python only for bulk copy. Copied into another project it works as it is:
 
     with SqlserverSink("mssql://user:password@localhost/market", table="orders") as sink:
         sink.begin()
@@ -15,7 +15,7 @@ was replaced cannot commit.
 `fast_executemany` sends all rows in one message but never says which one failed, and it trusts what it is
 told about the columns. So every column is bound as the catalogue has it, and every value is checked
 against it before: what the server would cut or round without a word is refused here, by row. The rows
-go into a temporary table first, and from there into the target in one statement, whose count is checked.
+go into a staging table first, and from there into the target in one statement, whose count is checked.
 """
 
 from __future__ import annotations
@@ -295,11 +295,14 @@ class SqlserverSink:
     """Write one table of SQL Server. One instance per thread.
 
     `url` is `mssql://user:password@host:1433/database?driver=…`; further parameters are keywords of the
-    ODBC driver. `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without
-    a table there is only `loads`, of every table of the database, and `doctor`. `key` names the columns
-    that decide what `ignore` and `upsert` take for the same row (default: the primary key). The ledger's
-    tables are `<ledger>_loads`, `_splits`, `_ledger` and, for idempotency keys, `_keys`, beside the target
-    unless a schema is named; with None there are none, and no mode `replace`.
+    ODBC driver. `?bulk=` says whether large batches of loads go by bulk copy of mssql-python: `auto` (the
+    default) where that can be, `yes` with an error where it cannot be, `no` never.
+
+    `table` may be `schema.table`; in `"a.b"`, quoted, the dot belongs to the name. Without a table there is
+    only `loads`, of every table of the database, and `doctor`. `key` names the columns that decide what
+    `ignore` and `upsert` take for the same row (default: the primary key). The ledger's tables are
+    `<ledger>_loads`, `_splits`, `_ledger` and, for idempotency keys, `_keys`, beside the target unless a
+    schema is named; with None there are none, and no mode `replace`.
 
     A server has no time limit for a transaction whose client is alive and does nothing: another run waits
     60 s for its locks at a time, and gives up in the end.
@@ -482,6 +485,8 @@ class SqlserverSink:
             for word in self._missing_tables():
                 ddl = " ".join(LEDGER[word].format(**{word: self._ledger_table(word)}).split())
                 found.append(f"the first load will create the ledger, or beforehand: {ddl}")
+            if why := self._session.no_bulk:
+                found.append(f"large batches go without bulk copy: {why}")
         return found
 
     # ---- transactions
@@ -870,7 +875,7 @@ class SqlserverSink:
         """
         session, table, receipt = self._session, self._table, self._receipt
         steps, rows = session.steps, None
-        if session.bulk != "no" and receipt and len(steps) == 1 and len(places) >= BULK_ROWS:
+        if not session.no_bulk and receipt and len(steps) == 1 and len(places) >= BULK_ROWS:
             rows = _packed(columns, cells)
         if receipt is None or rows is None:
             return ""
@@ -893,10 +898,10 @@ class SqlserverSink:
             self._session.commit()
             self._copy = stage
             self._session.copy(stage, rows)
-        except ServerError:
+        except ServerError as error:
             if self._session.bulk == "yes":
                 raise
-            self._session.bulk = "no"
+            self._session.no_bulk = str(error)
             return ""
         return stage
 
@@ -1010,6 +1015,7 @@ class Session:
     def __init__(self, url: str) -> None:
         self._server, self._keywords = _parse_url(url)
         self.bulk = self._keywords.pop("bulk", BULK[0])
+        self.no_bulk = ""  # why bulk copy is not used
         self._link: pyodbc.Connection | None = None
         self._rows: Any = None  # sends rows: its prepared INSERT lives as long as its text stays
         self._identity = ""  # the table that IDENTITY_INSERT is on for
@@ -1030,9 +1036,8 @@ class Session:
         driver = self._keywords.get("driver") or _find_driver()
         if driver not in DRIVERS and not MICROSOFT.fullmatch(Path(driver).name):
             raise DriverMissingError(f"{driver!r} is not Microsoft's: it would lose data. {INSTALL_DRIVER}")
-        if self.bulk != "no" and (why := _no_bulk_copy(self._keywords)):
-            _require(self.bulk == "auto", DriverMissingError(why))
-            self.bulk = "no"
+        self.no_bulk = "the URL says ?bulk=no" if self.bulk == "no" else _no_bulk_copy(self._keywords)
+        _require(not self.no_bulk or self.bulk != "yes", DriverMissingError(self.no_bulk))
         _probe(*self._server)
         server = "tcp:{},{}".format(*self._server)
         try:

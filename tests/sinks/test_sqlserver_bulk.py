@@ -117,6 +117,9 @@ def test_without_its_package_bulk_copy_says_what_to_install_where_it_is_asked_fo
     lab.make_items()
     assert loaded(lab, some(0, 9), "items", bulk="auto") == []
     assert len(lab.rows("items")) == 10
+    with lab.sink("items", bulk="auto") as sink:
+        [advice] = [line for line in sink.doctor() if "bulk copy" in line]
+        assert "pip install mssql-python pyarrow" in advice
 
 
 @pytest.mark.parametrize("url", ["mssql://h/db", f"{URL}?Authentication=ActiveDirectoryMsi"])
@@ -294,7 +297,7 @@ def test_a_run_that_is_replaced_while_it_copies_commits_nothing(
     def replaced(session: module.Session, table: str, rows: pa.Table) -> None:
         copy(session, table, rows)
         with lab.sink("items") as other:
-            other.prepare({**load, "owner": "another"})
+            other.prepare({**load, "owner": "another"})  # drops what the first run has copied
 
     monkeypatch.setattr(module.Session, "copy", replaced)
     with lab.sink("items") as sink:
