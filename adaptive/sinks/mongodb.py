@@ -617,11 +617,12 @@ class MongodbSink:
         taken = [(documents[n], failure) for n, failure in failures.items() if failure["code"] in DUPLICATE]
         for start in range(0, len(taken), UPSERT_ROWS):
             part = taken[start : start + UPSERT_ROWS]
-            found = self._target.find({"_id": {"$in": [document["_id"] for (_, document), _ in part]}})
+            ids = [document["_id"] for (_, document), _ in part]
+            found = self._target.with_options(codec_options=RAW).find({"_id": {"$in": ids}})
             stored = {_comparable(document["_id"]): document for document in found}
             for (index, document), failure in part:
                 key = _comparable(document["_id"])
-                if key in stored and first[key] == index and _same(_decoded(document), stored[key]):
+                if key in stored and first[key] == index and _stored_already(document, stored[key]):
                     continue
                 if self.mode == "ignore" and self._left_out(document, failure, own=key in stored):
                     self.duplicates += 1
@@ -920,10 +921,10 @@ def _comparable(value: Any) -> Any:
     return value
 
 
-def _decoded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document as reading it would."""
+def _stored_already(document: Mapping[str, Any], stored: RawBSONDocument) -> bool:
+    """Return whether a document is the stored one; only where their bytes differ are they decoded."""
     raw = document.raw if isinstance(document, RawBSONDocument) else encode(document, codec_options=OPTIONS)
-    return decode(bytes(raw), OPTIONS)
+    return raw == stored.raw or _same(decode(raw, OPTIONS), decode(stored.raw, OPTIONS))
 
 
 def _same(ours: Any, stored: Any) -> bool:

@@ -84,8 +84,8 @@ class Collection:
         """Yield the documents that a filter finds, by an index if it names the fields of one."""
         known = self._looked_up(wanted)
         for identity in list(self.documents) if known is None else known:
-            raw = self.documents[identity]
-            if known is not None or not wanted or matches(lazy(raw), wanted):
+            raw = self.documents.get(identity)  # None if it has been deleted meanwhile
+            if raw and (known is not None or not wanted or matches(lazy(raw), wanted)):
                 yield identity, raw
 
     def _looked_up(self, wanted: Mapping[str, Any]) -> list[Hashable] | None:

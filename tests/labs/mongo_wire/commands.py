@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import count, islice
 from typing import Any
 
@@ -39,7 +40,8 @@ HELLO: Document = {
 }
 FIRST_PAGE = 101  # documents, as MongoDB has it
 PAGE_BYTES = LARGEST
-BY_DOCUMENT = ("insert", "update", "delete")  # atomic for each document, all others as a whole
+# Atomic as a whole. The other writes are so for each document; reads, and `hello` above all, wait for nobody.
+WHOLE = ("create", "createIndexes", "renameCollection", "drop", "dropDatabase")
 
 
 class CrashError(ConnectionError):
@@ -63,9 +65,7 @@ class Commands:
         known: Callable[[str, Document], Document] | None = getattr(self, f"do_{name}", None)
         if known is None:
             raise RefusedError(59, f"no such command: '{name}'")
-        if name in BY_DOCUMENT:
-            return known(command["$db"], command)
-        with self._lock:
+        with self._lock if name in WHOLE else nullcontext():
             return known(command["$db"], command)
 
     # --- about the server ---
@@ -238,7 +238,7 @@ class Commands:
                 "options": held.options,
                 "info": {"uuid": held.uuid},
             }
-            for name, held in self.collections.items()
+            for name, held in list(self.collections.items())
             if name.startswith(f"{database}.")
         ]
         found = [_encoded(entry) for entry in entries if matches(entry, command.get("filter", {}))]
