@@ -100,117 +100,6 @@ class BadValueError(ValueError):
         self.index = index
 
 
-class _Column(NamedTuple):
-    name: str
-    declared: str
-    nullable: int
-    default: int
-    key: int  # place in the primary key, from 1; 0 for none
-
-    @property
-    def affinity(self) -> str:
-        """Return the affinity, which decides what SQLite converts."""
-        return str(_first(AFFINITIES, self.declared)[0])
-
-
-class _Session:
-    """A connection and the transaction that is open on it: of a sink and of those beside it."""
-
-    def __init__(self, path: Path, ledger: _Ledger | None) -> None:
-        self.path = path
-        self.ledger = ledger  # for a sink beside, too: it remembers the types of the tables that were made
-        self.receipt: tuple[str, str] | None = None  # load and batch
-        self.staged: set[str] = set()  # the tables that have a staging file attached
-        self.checked: set[str] = set()  # the tables whose deferred foreign keys each write checks
-        self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
-        self.immediate = False  # deferred foreign keys are checked by each write, not by commit
-        self._db: sqlite3.Connection | None = None
-
-    @property
-    def db(self) -> sqlite3.Connection:
-        """Return the connection, made at the first use."""
-        if self._db is None:
-            new = not self.path.exists() or not self.path.stat().st_size
-            # Opened by one thread and used by another, perhaps, but never by two at once.
-            self._db = sqlite3.connect(
-                f"file:{quote(str(self.path))}", BUSY_SECONDS, 0, None, check_same_thread=False, uri=True
-            )
-            if new:
-                with suppress(sqlite3.OperationalError):  # another process is making it right now
-                    self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=EXTRA")
-            self._db.execute("PRAGMA foreign_keys=ON")
-        return self._db
-
-    def close(self) -> None:
-        self.rollback()
-        with suppress(sqlite3.Error):
-            if self._db:
-                self._db.close()
-        self._db = None
-
-    def begin(self) -> None:
-        """Take the write lock; an error says who has it."""
-        try:
-            self.db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if _code(error) == sqlite3.SQLITE_BUSY:
-                error.args = (BUSY.format(_lock_holder(self.path), self.path),)
-            raise
-
-    def rollback(self) -> None:
-        with suppress(sqlite3.Error):
-            if self._db and self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        self._end()
-
-    def commit(self) -> None:
-        for table in self.checked:
-            for event in EVENTS:
-                self.db.execute(f"DROP TRIGGER IF EXISTS temp.{_check_name(table, event)}")
-        try:
-            self.db.execute("COMMIT")
-        except sqlite3.Error as error:
-            vars(error)["at_commit"] = True
-            self.doomed = not self.db.in_transaction
-            self.immediate = _code(error) == sqlite3.SQLITE_CONSTRAINT
-            raise
-        self.immediate = False
-        self._end()
-
-    def _end(self) -> None:
-        self.doomed, self.receipt, self.checked = False, None, set()
-        for table in sorted(self.staged):
-            with suppress(sqlite3.Error):
-                self.db.execute(f"DETACH {_stage(table)}")
-                self.staged.remove(table)
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what is done within, or roll it back if that fails."""
-        self.begin()
-        try:
-            yield self.db
-            self.db.execute("COMMIT")
-        except BaseException:
-            self.rollback()
-            raise
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Undo what is done within if it fails, and leave the transaction usable if SQLite does."""
-        self.db.execute("SAVEPOINT adaptive_write")
-        try:
-            yield
-        except BaseException:
-            self.doomed = not self.db.in_transaction
-            if not self.doomed:
-                self.db.execute("ROLLBACK TO adaptive_write")
-                self.db.execute("RELEASE adaptive_write")
-            raise
-        self.db.execute("RELEASE adaptive_write")
-
-
 class SqliteSink:
     """Write one table of a SQLite file; `adaptive.protocols.Sink` has the contract of each member.
 
@@ -254,12 +143,17 @@ class SqliteSink:
             raise ValueError(f"{table!r} cannot be a target table")
         self.path, self.table, self.mode = _path(url), table, mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
-        self._ledger = None if ledger is None else _Ledger(ledger)
-        self._session = _Session(self.path, self._ledger)
+        self._session = _Session(self.path)
+        self._ledger = None if ledger is None else _Ledger(ledger, self._session)
+        self._session.ledger = self._ledger
         self._url = url
         self.duplicates = 0
         self._columns: list[_Column] = []
         self._types: dict[str, pa.DataType] = {}  # if a load made the table
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._session.db
 
     @property
     def doomed(self) -> bool:
@@ -280,7 +174,7 @@ class SqliteSink:
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"{self.path.parent} is no folder; make it first")
         if self.path.exists():
-            self._session.db.execute("PRAGMA schema_version")
+            self._db.execute("PRAGMA schema_version")
 
     def close(self) -> None:
         """Disconnect, rolling back what is open."""
@@ -303,14 +197,14 @@ class SqliteSink:
         if schema is None and not self.path.exists():
             raise self._missing()
         try:
-            with self._session.transaction() as db:
+            with self._session.transaction():
                 if self._ledger:
-                    self._ledger.make(db, keys=bool(load.get("keys")))
-                if not self._describe(db):
-                    self._create(db, schema)
+                    self._ledger.make(keys=bool(load.get("keys")))
+                if not self._describe():
+                    self._create(schema)
                 if self._ledger:
-                    self._start(db, self._ledger, load)
-                self._check_key(db)
+                    self._start(self._ledger, load)
+                self._check_key()
         except sqlite3.OperationalError as error:
             if _code(error) in RIGHTS:
                 raise PermissionError(self._explained(error)) from error
@@ -319,7 +213,7 @@ class SqliteSink:
 
     def columns(self) -> Sequence[tuple[Any, ...]]:
         """Return the table's columns, and change nothing. Raises LookupError if it is missing."""
-        if not self.path.exists() or not self._describe(self._session.db):
+        if not self.path.exists() or not self._describe():
             raise self._missing()
         return [
             (c.name, self._types.get(c.name) or _foreign_type(c.declared), bool(c.nullable), bool(c.default),
@@ -327,7 +221,7 @@ class SqliteSink:
             for c in self._columns
         ]  # fmt: skip
 
-    def _create(self, db: sqlite3.Connection, schema: pa.Schema | None) -> None:
+    def _create(self, schema: pa.Schema | None) -> None:
         """Make the missing table, and forget what the ledger knows of an earlier one."""
         if schema is None:
             raise self._missing()
@@ -336,31 +230,32 @@ class SqliteSink:
         required = {field.name for field in schema if not field.nullable}.union(self.key)
         lines = [f"{_q(f.name)} {_declared(f.type)}{' NOT NULL' * (f.name in required)}" for f in schema]
         lines += [f"PRIMARY KEY ({_list(self.key)})"] if self.key else []
-        db.execute(f"CREATE TABLE {_q(self._name)} ({', '.join(lines)})")
+        self._db.execute(f"CREATE TABLE {_q(self._name)} ({', '.join(lines)})")
         if self._ledger:
-            self._ledger.forget(db, self._name)
+            self._ledger.forget(self._name)
         if self._session.ledger:
-            self._session.ledger.remember(db, self._name, schema)
-        self._describe(db)
+            self._session.ledger.remember(self._name, schema)
+        self._describe()
         self._types = {field.name: _normal(field.type) for field in schema}
 
     def _missing(self) -> LookupError:
         return LookupError(f"no table {self.table!r} in {self.path}; make it, or load with --create")
 
-    def _start(self, db: sqlite3.Connection, ledger: _Ledger, load: Mapping[str, Any]) -> None:
-        if ledger.done(db, load["load"]):
+    def _start(self, ledger: _Ledger, load: Mapping[str, Any]) -> None:
+        if ledger.done(load["load"]):
             return
-        ledger.enter_load(db, {**load, "target": self._name, "mode": self.mode})
-        wanted = set(map(_replacement, ledger.replacing(db)))
-        found = {name for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
-        for stray in {name for name in found if name.startswith("_adaptive_new_")} - wanted:
-            db.execute(f"DROP TABLE {_q(stray)}")
-        if self.mode == "replace" and _replacement(load["load"]) not in found:
-            self._make_replacement(db, _replacement(load["load"]))
+        ledger.enter_load({**load, "target": self._name, "mode": self.mode})
+        tables = self._db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")
+        found = {name for (name,) in tables if name.startswith(ledger.staging(""))}
+        for stray in found - set(map(ledger.staging, ledger.replacing())):
+            self._db.execute(f"DROP TABLE {_q(stray)}")
+        if self.mode == "replace" and ledger.staging(load["load"]) not in found:
+            ledger.forget_receipts(load["load"])  # their rows went with the table
+            self._make_staging(ledger.staging(load["load"]))
 
-    def _make_replacement(self, db: sqlite3.Connection, name: str) -> None:
+    def _make_staging(self, name: str) -> None:
         """Make an empty table with the constraints and unique indexes of the target."""
-        made = db.execute(
+        made = self._db.execute(
             "SELECT sql FROM main.sqlite_master WHERE tbl_name = ? COLLATE NOCASE"
             " AND (type = 'table' OR sql LIKE 'CREATE UNIQUE INDEX %') ORDER BY type DESC", [self.table],
         )  # fmt: skip
@@ -368,15 +263,15 @@ class SqliteSink:
             # SQLite stores "CREATE TABLE " or "CREATE UNIQUE INDEX " and then what the user wrote.
             new = f"INDEX {_q(f'{name}_{number}')} ON {_q(name)}" if number else f"TABLE {_q(name)}"
             pattern = rf"(?<=^CREATE UNIQUE )INDEX {NAME}\s+ON\s*{NAME}|(?<=^CREATE )TABLE {NAME}"
-            db.execute(re.sub(pattern, new, sql, count=1, flags=re.IGNORECASE))
+            self._db.execute(re.sub(pattern, new, sql, count=1, flags=re.IGNORECASE))
 
-    def _check_key(self, db: sqlite3.Connection) -> None:
+    def _check_key(self) -> None:
         if self.mode not in ("ignore", "upsert"):
             return
         if not self._keys:
             raise LookupError(f"mode {self.mode}: {self.table!r} has no primary key, name a key with --key")
         try:
-            db.execute("EXPLAIN " + self._sql([self._columns[0].name], "VALUES (NULL)"))
+            self._db.execute("EXPLAIN " + self._sql([self._columns[0].name], "VALUES (NULL)"))
         except sqlite3.OperationalError as error:
             raise LookupError(f"key ({_list(self._keys)}) of table {self.table!r}: {error}") from error
 
@@ -390,9 +285,9 @@ class SqliteSink:
 
     def empty(self) -> bool:
         """Return whether the table has no rows, or is missing."""
-        if not self.path.exists() or not self._describe(db := self._session.db):
+        if not self.path.exists() or not self._describe():
             return True
-        return not db.execute(f"SELECT 1 FROM {_q(self._name)} LIMIT 1").fetchone()  # noqa: S608 - quoted
+        return not self._db.execute(f"SELECT 1 FROM {_q(self._name)} LIMIT 1").fetchone()  # noqa: S608 - quoted
 
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
         """Return what is committed: segments, rows written, rejected positions."""
@@ -401,9 +296,9 @@ class SqliteSink:
 
     def _read(self, source: str, value: str | None) -> list[dict[str, Any]]:
         """Read the ledger without making the file or anything in it."""
-        if not self._ledger or not self.path.exists() or not self._ledger.exists(self._session.db):
+        if not self._ledger or not self.path.exists() or not self._ledger.exists():
             return []
-        found = self._ledger.run(self._session.db, f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
+        found = self._ledger.run(f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -415,24 +310,24 @@ class SqliteSink:
         """
         if not self._ledger:
             return
-        self._session.db.execute("PRAGMA foreign_keys=OFF")
+        self._db.execute("PRAGMA foreign_keys=OFF")
         try:
-            with self._session.transaction() as db:
-                if not self._ledger.done(db, load["load"]):
-                    self._ledger.check_owner(db, load["load"], load["owner"], load["splits"])
+            with self._session.transaction():
+                if not self._ledger.done(load["load"]):
+                    self._ledger.check_owner(load["load"], load["owner"], load["splits"])
                     if self.mode == "replace":
-                        self._swap(db, _q(_replacement(load["load"])))
-                    self._ledger.close_load(db, load["load"], self.receipts(load["load"]))
+                        self._swap(_q(self._ledger.staging(load["load"])))
+                    self._ledger.close_load(load["load"], self.receipts(load["load"]))
         finally:
-            self._session.db.execute("PRAGMA foreign_keys=ON")
+            self._db.execute("PRAGMA foreign_keys=ON")
 
-    def _swap(self, db: sqlite3.Connection, new: str) -> None:
-        self._describe(db)
+    def _swap(self, new: str) -> None:
+        self._describe()
         target, names = _q(self._name), _list(column.name for column in self._columns)
-        db.execute(f"DELETE FROM {target}")  # noqa: S608 - quoted
-        db.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {new}")  # noqa: S608 - quoted
-        db.execute(f"DROP TABLE {new}")
-        for child, _, parent, _ in db.execute("PRAGMA foreign_key_check"):
+        self._db.execute(f"DELETE FROM {target}")  # noqa: S608 - quoted
+        self._db.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {new}")  # noqa: S608 - quoted
+        self._db.execute(f"DROP TABLE {new}")
+        for child, _, parent, _ in self._db.execute("PRAGMA foreign_key_check"):
             if self._name.lower() in (child.lower(), parent.lower()):
                 raise sqlite3.IntegrityError(f"replacing {self.table} would leave {child} without {parent}")
 
@@ -445,7 +340,7 @@ class SqliteSink:
         session = self._session
         session.begin()
         try:
-            fresh = receipt is None or self._kept().enter(session.db, receipt)
+            fresh = receipt is None or self._kept().enter(receipt)
         except BaseException:
             self.rollback()
             raise
@@ -459,16 +354,16 @@ class SqliteSink:
             raise ValueError("a receipt needs a ledger")
         return self._ledger
 
-    def _check_at_once(self, db: sqlite3.Connection) -> None:
+    def _check_at_once(self) -> None:
         """Have each row's parents looked for when it is written, which SQLite cannot be told to do."""
         orphaned = []
-        for _, group in groupby(db.execute(FOREIGN_KEYS, [self._target]), itemgetter(0)):
+        for _, group in groupby(self._db.execute(FOREIGN_KEYS, [self._target]), itemgetter(0)):
             _, (parent, *_), columns, keys = zip(*group, strict=True)
             given = " AND ".join(f"new.{_q(column)} IS NOT NULL" for column in columns)
             equal = " AND ".join(f"{_q(k)} = new.{_q(c)}" for k, c in zip(keys, columns, strict=True))
             orphaned.append(f"{given} AND NOT EXISTS (SELECT 1 FROM {_q(parent)} WHERE {equal})")  # noqa: S608
         for event in EVENTS if orphaned else ():
-            db.execute(
+            self._db.execute(
                 f"CREATE TEMP TRIGGER {_check_name(self._target, event)}"
                 f" AFTER {event} ON main.{_q(self._target)} WHEN {' OR '.join(orphaned)}"
                 " BEGIN SELECT RAISE(ABORT, 'FOREIGN KEY constraint failed'); END"
@@ -510,11 +405,11 @@ class SqliteSink:
 
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Enter idempotency keys of the table in this transaction; return those that were not there."""
-        return self._kept().claim(self._session.db, self._name, keys)
+        return self._kept().claim(self._name, keys)
 
     def release(self, keys: Sequence[str]) -> None:
         """Take back keys that this transaction has claimed."""
-        self._kept().release(self._session.db, self._name, keys)
+        self._kept().release(self._name, keys)
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable.
@@ -523,7 +418,7 @@ class SqliteSink:
         """
         session = self._session
         if session.receipt:
-            self._kept().correct(session.db, *session.receipt, list(map(list, rejected)), rows)
+            self._kept().correct(*session.receipt, list(map(list, rejected)), rows)
         session.commit()
 
     def rollback(self) -> None:
@@ -533,34 +428,33 @@ class SqliteSink:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Make ready for the rows of a write, which are written as a whole or not at all."""
-        db = self._session.db
-        if not db.in_transaction:
+        if not self._db.in_transaction:
             raise sqlite3.ProgrammingError("no transaction is open: call begin first")
         if not self._columns:
-            self._describe(db)
+            self._describe()
         if self._session.immediate and self._target not in self._session.checked:
-            self._check_at_once(db)
+            self._check_at_once()
         with self._session.savepoint():
             yield
 
     def _can_stage(self) -> bool:
-        staged, limit = self._session.staged, self._session.db.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED)
+        staged, limit = self._session.staged, self._db.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED)
         return self._name not in staged and len(staged) < limit and bool(find_spec("adbc_driver_sqlite"))
 
     def _insert_staged(self, rows: pa.Table) -> int | None:
         """Insert a table by way of a staging file; None if SQLite refuses the data."""
-        db, stage = self._session.db, _stage(self._name)
+        stage = _stage(self._name)
         # The attached file stays open without its name: then nothing is left behind if the process is killed.
         with _staging_folder() as folder:
             _fill(f"{folder}/stage.db", rows)
-            db.execute(f"ATTACH ? AS {stage}", [f"{folder}/stage.db"])
+            self._db.execute(f"ATTACH ? AS {stage}", [f"{folder}/stage.db"])
         self._session.staged.add(self._name)
         # The parser needs a WHERE before ON CONFLICT; without one SQLite copies whole records.
         select = f"SELECT * FROM {stage}.batch" + " WHERE true" * (self.mode in ("ignore", "upsert"))  # noqa: S608 - quoted
         try:
-            return db.execute(self._sql(rows.column_names, select)).rowcount
+            return self._db.execute(self._sql(rows.column_names, select)).rowcount
         except sqlite3.Error as error:
-            if self.classify(error) != "reject" or not db.in_transaction:
+            if self.classify(error) != "reject" or not self._db.in_transaction:
                 raise
             return None
 
@@ -568,7 +462,7 @@ class SqliteSink:
         """Insert row by row and return the rows changed; an error gets the `index` of its row."""
         rows = zip(*columns, strict=True)
         try:
-            return self._session.db.executemany(self._sql(names, _values(names)), rows).rowcount
+            return self._db.executemany(self._sql(names, _values(names)), rows).rowcount
         except Exception as error:
             vars(error)["index"] = first + max(map(len, columns), default=0) - 1 - sum(1 for _ in rows)
             raise
@@ -600,13 +494,13 @@ class SqliteSink:
     def _target(self) -> str:
         """Return the table that rows go to."""
         receipt = self._session.receipt
-        return _replacement(receipt[0]) if self.mode == "replace" and receipt else self._name
+        return self._kept().staging(receipt[0]) if self.mode == "replace" and receipt else self._name
 
-    def _describe(self, db: sqlite3.Connection) -> bool:
+    def _describe(self) -> bool:
         """Read the columns that can be written; False if there is no such table."""
-        self._columns = [_Column(*row) for row in db.execute(COLUMNS, [self._name])]
+        self._columns = [_Column(*row) for row in self._db.execute(COLUMNS, [self._name])]
         declared = {column.name: column.declared for column in self._columns}
-        types = self._session.ledger.types(db, self._name) if self._session.ledger else self._types
+        types = self._session.ledger.types(self._name) if self._session.ledger else self._types
         self._types = {name: kind for name, kind in types.items() if declared.get(name) == _declared(kind)}
         return bool(self._columns)
 
@@ -676,12 +570,12 @@ class SqliteSink:
         """Yield what is wrong with the file, without waiting for a lock."""
         session = self._session
         try:
-            session.db.execute("PRAGMA busy_timeout = 0")
-            yield from (line for (line,) in session.db.execute("PRAGMA quick_check(9)") if line != "ok")
-            if self.table and not self._describe(session.db):
+            self._db.execute("PRAGMA busy_timeout = 0")
+            yield from (line for (line,) in self._db.execute("PRAGMA quick_check(9)") if line != "ok")
+            if self.table and not self._describe():
                 yield str(self._missing())
             session.begin()
-            session.db.execute("PRAGMA user_version = 0")  # rolled back; a read-only file lets BEGIN pass
+            self._db.execute("PRAGMA user_version = 0")  # rolled back; a read-only file lets BEGIN pass
         except sqlite3.Error as error:
             yield self._explained(error)
         finally:
@@ -691,6 +585,119 @@ class SqliteSink:
         if _code(error) in RIGHTS:
             return f"{self.path} and its folder must be writable: {error}"
         return str(error) if _code(error) == sqlite3.SQLITE_BUSY else f"{self.path}: {error}"
+
+
+class _Session:
+    """A connection and the transaction that is open on it: of a sink and of those beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger: _Ledger | None = (
+            None  # for a sink beside, too: it knows the types of tables that were made
+        )
+        self.receipt: tuple[str, str] | None = None  # load and batch
+        self.staged: set[str] = set()  # the tables that have a staging file attached
+        self.checked: set[str] = set()  # the tables whose deferred foreign keys each write checks
+        self.doomed = False  # SQLite has ended the transaction itself: disk full, I/O error, out of memory
+        self.immediate = False  # deferred foreign keys are checked by each write, not by commit
+        self._db: sqlite3.Connection | None = None
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """Return the connection, made at the first use."""
+        if self._db is None:
+            new = not self.path.exists() or not self.path.stat().st_size
+            # Opened by one thread and used by another, perhaps, but never by two at once.
+            self._db = sqlite3.connect(
+                f"file:{quote(str(self.path))}", BUSY_SECONDS, 0, None, check_same_thread=False, uri=True
+            )
+            if new:
+                with suppress(sqlite3.OperationalError):  # another process is making it right now
+                    self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=EXTRA")
+            self._db.execute("PRAGMA foreign_keys=ON")
+        return self._db
+
+    def close(self) -> None:
+        self.rollback()
+        with suppress(sqlite3.Error):
+            if self._db:
+                self._db.close()
+        self._db = None
+
+    def begin(self) -> None:
+        """Take the write lock; an error says who has it."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                error.args = (BUSY.format(_lock_holder(self.path), self.path),)
+            raise
+
+    def rollback(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._db and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        self._end()
+
+    def commit(self) -> None:
+        for table in self.checked:
+            for event in EVENTS:
+                self.db.execute(f"DROP TRIGGER IF EXISTS temp.{_check_name(table, event)}")
+        try:
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            vars(error)["at_commit"] = True
+            self.doomed = not self.db.in_transaction
+            self.immediate = _code(error) == sqlite3.SQLITE_CONSTRAINT
+            raise
+        self.immediate = False
+        self._end()
+
+    def _end(self) -> None:
+        self.doomed, self.receipt, self.checked = False, None, set()
+        for table in sorted(self.staged):
+            with suppress(sqlite3.Error):
+                self.db.execute(f"DETACH {_stage(table)}")
+                self.staged.remove(table)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what is done within, or roll it back if that fails."""
+        self.begin()
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            self.rollback()
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what is done within if it fails, and leave the transaction usable if SQLite does."""
+        self.db.execute("SAVEPOINT adaptive_write")
+        try:
+            yield
+        except BaseException:
+            self.doomed = not self.db.in_transaction
+            if not self.doomed:
+                self.db.execute("ROLLBACK TO adaptive_write")
+                self.db.execute("RELEASE adaptive_write")
+            raise
+        self.db.execute("RELEASE adaptive_write")
+
+
+def _lock_holder(path: Path) -> str:
+    """Return who writes to a SQLite file; a process id only where Linux says it.
+
+    Asking with fcntl would do, too, but closing the file afterwards would drop this process's own locks.
+    """
+    with suppress(OSError):
+        files = {file.stat().st_ino for file in (path, Path(f"{path}-shm")) if file.exists()}
+        for process, file, first, last in LOCK.findall(Path("/proc/locks").read_text()):
+            if int(file) in files and any(int(first) <= byte <= int(last) for byte in WRITE_LOCKS):
+                return f"process {process}"
+    return "another process"
 
 
 def _path(url: str) -> Path:
@@ -731,24 +738,11 @@ def _code(error: BaseException) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _lock_holder(path: Path) -> str:
-    """Return who writes to a SQLite file; a process id only where Linux says it.
-
-    Asking with fcntl would do, too, but closing the file afterwards would drop this process's own locks.
-    """
-    with suppress(OSError):
-        files = {file.stat().st_ino for file in (path, Path(f"{path}-shm")) if file.exists()}
-        for process, file, first, last in LOCK.findall(Path("/proc/locks").read_text()):
-            if int(file) in files and any(int(first) <= byte <= int(last) for byte in WRITE_LOCKS):
-                return f"process {process}"
-    return "another process"
-
-
 # --- the ledger ---
 
 
-def _replacement(load: str) -> str:
-    return "_adaptive_new_" + hashlib.sha256(load.encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
@@ -765,118 +759,122 @@ def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
 class _Ledger:
     """The tables in which a target keeps what is committed; each call is within a transaction."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, session: _Session) -> None:
+        self._session = session
+        self._staging = f"_adaptive_new_{_digest(name.lower())}_"  # SQLite takes no notice of case
         self._names = {word: _q(f"{name}_{word}") for word in ("loads", "splits", "ledger", "types", "keys")}
 
-    def run(self, db: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Execute a statement in which {loads}, {splits}, {ledger} and {keys} stand for the tables."""
-        return db.execute(statement.format(**self._names), values)
+        return self._session.db.execute(statement.format(**self._names), values)
 
-    def make(self, db: sqlite3.Connection, *, keys: bool) -> None:
+    def make(self, *, keys: bool) -> None:
         for statement in (*LEDGER, KEYS) if keys else LEDGER:
-            self.run(db, statement)
+            self.run(statement)
 
-    def exists(self, db: sqlite3.Connection, word: str = "loads") -> bool:
-        return bool(db.execute(f"PRAGMA main.table_info({self._names[word]})").fetchone())
+    def exists(self, word: str = "loads") -> bool:
+        return bool(self._session.db.execute(f"PRAGMA main.table_info({self._names[word]})").fetchone())
 
-    def done(self, db: sqlite3.Connection, load: str) -> bool:
-        found = self.run(db, "SELECT state FROM {loads} WHERE load = ?", [load]).fetchone()
+    def done(self, load: str) -> bool:
+        found = self.run("SELECT state FROM {loads} WHERE load = ?", [load]).fetchone()
         return bool(found == ("done",))
 
-    def replacing(self, db: sqlite3.Connection) -> list[str]:
+    def staging(self, load: str) -> str:
+        """Return the table that a load's rows wait in until `replace` swaps them in; "": its prefix."""
+        return self._staging + (load and _digest(load))
+
+    def forget_receipts(self, load: str) -> None:
+        self.run("DELETE FROM {ledger} WHERE load = ?", [load])
+
+    def replacing(self) -> list[str]:
         """Return the loads that are loading beside the rows of a table."""
         running = "SELECT load FROM {loads} WHERE state = 'running' AND mode = 'replace'"
-        return [load for (load,) in self.run(db, running)]
+        return [load for (load,) in self.run(running)]
 
-    def enter_load(self, db: sqlite3.Connection, load: Mapping[str, Any]) -> None:
+    def enter_load(self, load: Mapping[str, Any]) -> None:
         """Enter a load unless it is there, and take its splits over."""
         known = [load[name] for name in ("load", "fingerprint", "source", "mapping", "target", "mode")]
         self.run(
-            db,
             "INSERT INTO {loads} VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, ?, NULL)"
             " ON CONFLICT (load) DO NOTHING",
             [*known, _now()],
         )
         for split in load["splits"]:
             values = [load["load"], split, load["owner"]]
-            self.run(db, "INSERT OR REPLACE INTO {splits} VALUES (?, ?, ?)", values)
+            self.run("INSERT OR REPLACE INTO {splits} VALUES (?, ?, ?)", values)
 
-    def check_owner(self, db: sqlite3.Connection, load: str, owner: str, splits: Iterable[int]) -> None:
-        found = dict(self.run(db, "SELECT split, owner FROM {splits} WHERE load = ?", [load]))
+    def check_owner(self, load: str, owner: str, splits: Iterable[int]) -> None:
+        found = dict(self.run("SELECT split, owner FROM {splits} WHERE load = ?", [load]))
         if lost := sorted(split for split in splits if found.get(split) != owner):
             raise OwnershipLostError(
                 f"load {load}: split {lost[0]} was taken over by another run, or is done"
             )
 
-    def enter(self, db: sqlite3.Connection, receipt: Mapping[str, Any]) -> bool:
+    def enter(self, receipt: Mapping[str, Any]) -> bool:
         """Enter a receipt; False if it is there already."""
         load, batch = receipt["load"], receipt["batch"]
-        if self.run(db, "SELECT 1 FROM {ledger} WHERE load = ? AND batch = ?", [load, batch]).fetchone():
+        if self.run("SELECT 1 FROM {ledger} WHERE load = ? AND batch = ?", [load, batch]).fetchone():
             return False
-        self.check_owner(db, load, receipt["owner"], {segment[0] for segment in receipt["segments"]})
-        self.run(db, "DELETE FROM {ledger} WHERE load = ? AND batch = ?", [load, receipt["replaces"]])
+        self.check_owner(load, receipt["owner"], {segment[0] for segment in receipt["segments"]})
+        self.run("DELETE FROM {ledger} WHERE load = ? AND batch = ?", [load, receipt["replaces"]])
         row = [load, batch, json.dumps(list(map(list, receipt["segments"]))), receipt["rows"], _now()]
-        self.run(db, "INSERT INTO {ledger} VALUES (?, ?, ?, ?, '[]', ?)", row)
+        self.run("INSERT INTO {ledger} VALUES (?, ?, ?, ?, '[]', ?)", row)
         return True
 
-    def correct(
-        self, db: sqlite3.Connection, load: str, batch: str, rejected: list[list[int]], rows: int | None
-    ) -> None:
+    def correct(self, load: str, batch: str, rejected: list[list[int]], rows: int | None) -> None:
         """Say in a receipt what was rejected and, unless None, how many rows were written."""
         self.run(
-            db,
             "UPDATE {ledger} SET rejected = ?, rows = coalesce(?, rows), committed_at = ?"
             " WHERE load = ? AND batch = ?",
             [json.dumps(rejected), rows, _now(), load, batch],
         )
 
-    def close_load(self, db: sqlite3.Connection, load: str, receipts: Sequence[tuple[Any, int, Any]]) -> None:
+    def close_load(self, load: str, receipts: Sequence[tuple[Any, int, Any]]) -> None:
         """Make one receipt of all and mark the load done."""
         segments = _joined(segment for found, _, _ in receipts for segment in found)
         rejected = sorted(position for _, _, found in receipts for position in found)
         rows = sum(count for _, count, _ in receipts)
-        self.run(db, "DELETE FROM {ledger} WHERE load = ?", [load])
+        self.forget_receipts(load)
         # Without its splits no late writer of this load can begin a batch again.
-        self.run(db, "DELETE FROM {splits} WHERE load = ?", [load])
+        self.run("DELETE FROM {splits} WHERE load = ?", [load])
         if receipts:
             compact = [load, "all", json.dumps(segments), rows, json.dumps(rejected), _now()]
-            self.run(db, "INSERT INTO {ledger} VALUES (?, ?, ?, ?, ?, ?)", compact)
+            self.run("INSERT INTO {ledger} VALUES (?, ?, ?, ?, ?, ?)", compact)
         done = "UPDATE {loads} SET state = 'done', rows = ?, rejected = ?, finished_at = ? WHERE load = ?"
-        self.run(db, done, [rows, len(rejected), _now(), load])
+        self.run(done, [rows, len(rejected), _now(), load])
 
-    def forget(self, db: sqlite3.Connection, target: str) -> None:
+    def forget(self, target: str) -> None:
         """Drop what is known of an earlier table of this name."""
         for word in ("splits", "ledger", "loads"):
             earlier = "(SELECT load FROM {loads} WHERE target = ?)"
-            self.run(db, f"DELETE FROM {{{word}}} WHERE load IN {earlier}", [target])  # noqa: S608
-        if self.exists(db, "keys"):
-            self.run(db, "DELETE FROM {keys} WHERE target = ?", [target])
+            self.run(f"DELETE FROM {{{word}}} WHERE load IN {earlier}", [target])  # noqa: S608
+        if self.exists("keys"):
+            self.run("DELETE FROM {keys} WHERE target = ?", [target])
 
-    def claim(self, db: sqlite3.Connection, target: str, keys: Sequence[str]) -> set[str]:
+    def claim(self, target: str, keys: Sequence[str]) -> set[str]:
         """Enter keys and return those that were not there."""
         entered = self.run(
-            db,
             "INSERT INTO {keys} SELECT ?, value, ? FROM json_each(?) WHERE true ORDER BY value"
             " ON CONFLICT DO NOTHING RETURNING key",
             [target, _now(), json.dumps(list(keys))],
         )
         return {key for (key,) in entered}
 
-    def release(self, db: sqlite3.Connection, target: str, keys: Sequence[str]) -> None:
+    def release(self, target: str, keys: Sequence[str]) -> None:
         gone = "DELETE FROM {keys} WHERE target = ? AND key IN (SELECT value FROM json_each(?))"
-        self.run(db, gone, [target, json.dumps(list(keys))])
+        self.run(gone, [target, json.dumps(list(keys))])
 
-    def remember(self, db: sqlite3.Connection, target: str, schema: pa.Schema) -> None:
+    def remember(self, target: str, schema: pa.Schema) -> None:
         """Keep the types of a table that is made, of which SQLite knows only the stored forms."""
         made = [target, bytes(schema.remove_metadata().serialize())]
-        self.run(db, TYPES)
-        self.run(db, "INSERT OR REPLACE INTO {types} VALUES (?, ?)", made)
+        self.run(TYPES)
+        self.run("INSERT OR REPLACE INTO {types} VALUES (?, ?)", made)
 
-    def types(self, db: sqlite3.Connection, target: str) -> dict[str, pa.DataType]:
+    def types(self, target: str) -> dict[str, pa.DataType]:
         """Return the types of a table that a load made."""
-        if not self.exists(db, "types") or not find_spec("pyarrow"):
+        if not self.exists("types") or not find_spec("pyarrow"):
             return {}
-        found = self.run(db, "SELECT schema FROM {types} WHERE target = ?", [target]).fetchone()
+        found = self.run("SELECT schema FROM {types} WHERE target = ?", [target]).fetchone()
         schema = _arrow()[0].ipc.read_schema(_arrow()[0].py_buffer(found[0])) if found else ()
         return {field.name: _normal(field.type) for field in schema}
 
@@ -1127,7 +1125,21 @@ ARROW_GUARDS: dict[tuple[str, str], Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-# --- types ---
+# --- columns and their types ---
+
+
+class _Column(NamedTuple):
+    name: str
+    declared: str
+    nullable: int
+    default: int
+    key: int  # place in the primary key, from 1; 0 for none
+
+    @property
+    def affinity(self) -> str:
+        """Return the affinity, which decides what SQLite converts."""
+        return str(_first(AFFINITIES, self.declared)[0])
+
 
 NORMAL = (
     ("u?int", "int64"), ("halffloat|float", "double"), ("date", "date32"), ("time(32|64)", "time64[us]"),

@@ -689,6 +689,38 @@ def test_replace_shows_the_new_rows_only_after_finish_and_a_resume_keeps_what_is
     assert query(url, "SELECT name FROM sqlite_master WHERE name GLOB '_adaptive_new*'") == []
 
 
+def staged(url: str, ledger: str) -> None:
+    """Leave a load half done that replaces the table."""
+    with SqliteSink(url, table="t", mode="replace", ledger=ledger) as sink:
+        sink.prepare(LOAD)
+        sink.begin(receipt())
+        sink.write([{"id": 1}])
+        sink.commit()
+
+
+def test_a_load_with_another_ledger_leaves_what_is_staged(url: str) -> None:
+    script(url, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    staged(url, "one")
+    staged(url, "two")
+    for ledger in ("one", "two"):
+        with SqliteSink(url, table="t", mode="replace", ledger=ledger) as sink:
+            sink.prepare(LOAD)
+            assert not sink.begin(receipt())
+            sink.finish(LOAD)
+        assert query(url, "SELECT id FROM t") == [(1,)]
+
+
+def test_replace_starts_again_if_its_staging_table_is_gone(url: str) -> None:
+    script(url, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    staged(url, "_adaptive")
+    ((name,),) = query(url, "SELECT name FROM sqlite_master WHERE name GLOB '_adaptive_new*'")
+    script(url, f"DROP TABLE {name}")
+    with SqliteSink(url, table="t", mode="replace") as sink:
+        sink.prepare(LOAD)
+        assert sink.receipts("l1") == []
+        assert sink.begin(receipt())
+
+
 def test_replace_neither_cascades_nor_leaves_orphans(url: str) -> None:
     script(
         url,
