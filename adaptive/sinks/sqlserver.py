@@ -456,7 +456,7 @@ class SqlserverSink:
             if not owned.issuperset(load["splits"]):
                 raise OwnershipLostError(f"load {name} was taken over by another run")
             if self._mode == "replace":
-                self._swap(_path(table.schema, table.staging("replace", name)))
+                self._swap(_path(table.schema, self._staging("replace", name)))
             receipts = self.receipts(name)
             rejected = sum(len(positions) for _, _, positions in receipts)
             self._run(DONE, sum(rows for _, rows, _ in receipts), rejected, name)
@@ -604,11 +604,16 @@ class SqlserverSink:
             raise LookupError(f"table {table} does not exist")
         return table
 
+    def _staging(self, use: str, load: str = "") -> str:
+        """Return the name (for `bulk` its beginning) of a load's staging table; of all loads' without one."""
+        place = _digest(f"{self._table} {self._ledger_table('loads')}")
+        return f"_adaptive_{use}_{place}_{_digest(load) if load else ''}"
+
     @property
     def _destination(self) -> str:
         """Return the table that the rows go into."""
         table, load = self._table, (self._receipt or {}).get("load", "")
-        return _path(table.schema, table.staging("replace", load) if self._mode == "replace" else table.name)
+        return _path(table.schema, self._staging("replace", load) if self._mode == "replace" else table.name)
 
     def _locate(self) -> Table:
         """Look the target up, with its columns."""
@@ -741,7 +746,7 @@ class SqlserverSink:
     def _drop_strays(self, use: str, loads: Iterable[str]) -> list[str]:
         """Drop the table's staging tables but those of some loads; return the names of those."""
         table, kept = self._table, []
-        prefix, living = table.staging(use, ""), tuple(table.staging(use, load) for load in loads)
+        prefix, living = self._staging(use), tuple(self._staging(use, load) for load in loads)
         for (name,) in self._run(STRAYS, table.schema, len(prefix), prefix):
             if name.startswith(living):
                 kept.append(name)
@@ -758,7 +763,7 @@ class SqlserverSink:
         if others := ", ".join(name for (name,) in self._run(CASCADES, table.oid)):
             raise ValueError(f"replacing {table} would change {others} through ON DELETE; use another mode")
         running = self._running()
-        if table.staging("replace", load) in self._drop_strays("replace", running) and load in running:
+        if self._staging("replace", load) in self._drop_strays("replace", running) and load in running:
             return
         self._run("DELETE FROM {ledger} WHERE [load] = ?", load)  # rows that went with their staging table
         lines = [_definition(column) for column in table.columns]
@@ -767,7 +772,7 @@ class SqlserverSink:
         lines += [f"UNIQUE ({_list(key)})" for _, key in self._unique(table.oid) if names.issuperset(key)]
         checks = [what for _, what in self._run(CHECKS, table.oid)]
         lines += [f"CHECK {what}" for what in checks if names.issuperset(BRACKETED.findall(what))]
-        staging = _path(table.schema, table.staging("replace", load))
+        staging = _path(table.schema, self._staging("replace", load))
         self._run("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
 
     # ---- writing
@@ -879,7 +884,7 @@ class SqlserverSink:
             rows = _packed(columns, cells)
         if receipt is None or rows is None:
             return ""
-        stage = _path(table.schema, f"{table.staging('bulk', receipt['load'])}_{self._token}")
+        stage = _path(table.schema, f"{self._staging('bulk', receipt['load'])}_{self._token}")
         try:
             session.rollback()
             stage = self._try_copy(stage, columns, rows)
@@ -1632,10 +1637,6 @@ class Table(NamedTuple):
 
     def __str__(self) -> str:
         return _path(self.schema, self.name)
-
-    def staging(self, use: str, load: str) -> str:
-        """Return the name (for `bulk` its beginning) of a load's staging table; of all loads' for ""."""
-        return f"_adaptive_{use}_{_digest(str(self))}_{_digest(load) if load else ''}"
 
 
 class Staged(NamedTuple):

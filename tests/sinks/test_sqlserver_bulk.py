@@ -455,5 +455,8 @@ def test_staging_tables_of_loads_that_run_are_kept(lab: BulkLab) -> None:
         first.commit()
         second.prepare(two)
         assert len(lab.strays()) == 1
+        with lab.sink("items", ledger="another") as third:
+            third.prepare(a_load("three"))
+        assert len(lab.strays()) == 1
         first.finish(one)
         assert lab.strays() == []
