@@ -139,9 +139,7 @@ STRAYS = "SELECT t.name FROM sys.tables AS t WHERE t.schema_id = SCHEMA_ID(?) AN
 # With ODBC's autocommit off a transaction is open already, or (implicit) begins with the first statement,
 # which then counts BEGIN TRANSACTION twice.
 START = "BEGIN TRANSACTION; IF @@TRANCOUNT > 1 COMMIT TRANSACTION"
-LOCK = """
-    BEGIN TRANSACTION;
-    IF @@TRANCOUNT > 1 COMMIT TRANSACTION;
+LOCK = f"""{START};
     DECLARE @got int;
     EXEC @got = sp_getapplock @Resource = ?, @LockMode = 'Exclusive', @LockOwner = 'Transaction',
         @LockTimeout = 60000;
@@ -200,11 +198,12 @@ SAVE = "SAVE TRANSACTION adaptive"
 UNDO = "ROLLBACK TRANSACTION adaptive"
 USABLE = "SELECT XACT_STATE()"
 
-# Rows go by fast_executemany into a temporary table without constraints, and from there into the target in
-# one statement, so that it takes all of them or none. A message of many single INSERTs would go on behind an
-# error that rolled the transaction back (a deadlock, or what a trigger says), and its rows would be committed
-# one by one. Each row is marked with what is to become of it; MERGE has known errors (wrong results with
-# filtered indexes, deadlocks), and plain statements are as fast. {same} compares keys: t is the target.
+# Rows go by fast_executemany into a temporary table without constraints, or by bulk copy into such a table
+# beside the target, and from there into the target in one statement, which takes all of them or none. A
+# message of many single INSERTs would go on behind an error that rolled the transaction back (a deadlock, or
+# what a trigger says), and its rows would be committed one by one. Each row is marked with what is to become
+# of it; MERGE has known errors (wrong results with filtered indexes, deadlocks), and plain statements are as
+# fast. {same} compares keys: t is the target.
 STAGE_NAME = "[#adaptive]"
 DROP = "DROP TABLE IF EXISTS {name}"
 STAGE = """
@@ -419,18 +418,6 @@ class SqlserverSink:
         chosen = [row for row in found if table is None or row["target"] == str(table)]
         return sorted(chosen, key=lambda row: (row["started_at"], row["load"]))
 
-    def _loads(self, place: str) -> Iterator[dict[str, Any]]:
-        """Yield the loads of a ledger; what runs is counted from its receipts."""
-        for values in self._run(LOADS, names=_list(LOAD_NAMES), loads=place):
-            row = dict(zip(LOAD_NAMES, values, strict=True))
-            if row["rows"] is None:
-                receipts = self._receipts(place.removesuffix("_loads]") + "_ledger]", row["load"])
-                row["rows"] = sum(rows for _, rows, _ in receipts)
-                row["rejected"] = sum(len(rejected) for _, _, rejected in receipts)
-            for name in ("started_at", "finished_at"):
-                row[name] = row[name] and row[name].replace(tzinfo=UTC)
-            yield row
-
     def empty(self) -> bool:
         """Return whether the table has no rows; a missing one has none."""
         return not self._locate().oid or not self._run("SELECT TOP (1) 1 FROM {target}")
@@ -439,10 +426,6 @@ class SqlserverSink:
         """Return what is committed of a load: segments, rows, rejected positions; [] without a ledger."""
         place = self._ledger_table("ledger") if self._ledger else ""
         return self._receipts(place, load) if place and self._run(LOCATE, place) else []
-
-    def _receipts(self, place: str, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
-        found = self._run(RECEIPTS, load, ledger=place)
-        return [(json.loads(segments), rows, json.loads(rejected)) for segments, rows, rejected in found]
 
     def finish(self, load: Mapping[str, Any]) -> None:
         """Swap `replace` in, compact the receipts and mark the load done. Raises OwnershipLostError."""
@@ -464,14 +447,6 @@ class SqlserverSink:
             # Without its splits a late batch of this very run finds no owner, and so is refused as well.
             self._run("DELETE FROM {splits} WHERE [load] = ?", name)
             self._drop_strays("bulk", self._running())
-
-    def _swap(self, staging: str) -> None:
-        """Put the staged rows in the place of the target's; identity values stay as they are."""
-        self._run(EMPTY)
-        self._session.fill_identity(str(self._table), self._table.columns)
-        self._run(MOVE, staging=staging, columns=_list(column.name for column in self._table.columns))
-        self._session.fill_identity(str(self._table), ())
-        self._run("DROP TABLE {staging}", staging=staging)
 
     def doctor(self) -> list[str]:
         """Return what is found out about server, table and rights, in words; changes nothing."""
@@ -510,27 +485,6 @@ class SqlserverSink:
         else:
             self.rollback()
         return entered
-
-    def _enter(self, receipt: Mapping[str, Any] | None) -> bool:
-        """Open a transaction and insert the receipt; False if it is there already."""
-        if receipt is None:
-            self._run(START)
-            return True
-        segments = [list(segment) for segment in receipt["segments"]]
-        splits = sorted({split for split, _, _ in segments})
-        load, batch, owner = receipt["load"], receipt["batch"], receipt["owner"]
-        entry = load, batch, json.dumps(segments), receipt["rows"]
-        try:
-            values = *entry, load, owner, *splits, len(splits)
-            if self._run(RECEIPT, *values, markers=", ".join("?" * len(splits))) == [(0,)]:
-                raise OwnershipLostError(f"load {load} was taken over by another run")
-        except ServerError as error:
-            if error.number in TAKEN_KEY:
-                return False
-            raise
-        if receipt["replaces"] is not None:
-            self._run(REPLACED, load, receipt["replaces"])
-        return True
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> Rejections:
         """Write mappings of column to value; a column that a row lacks gets its default.
@@ -680,6 +634,22 @@ class SqlserverSink:
                 raise PermissionError(str(error)) from error
             raise
 
+    def _loads(self, place: str) -> Iterator[dict[str, Any]]:
+        """Yield the loads of a ledger; what runs is counted from its receipts."""
+        for values in self._run(LOADS, names=_list(LOAD_NAMES), loads=place):
+            row = dict(zip(LOAD_NAMES, values, strict=True))
+            if row["rows"] is None:
+                receipts = self._receipts(place.removesuffix("_loads]") + "_ledger]", row["load"])
+                row["rows"] = sum(rows for _, rows, _ in receipts)
+                row["rejected"] = sum(len(rejected) for _, _, rejected in receipts)
+            for name in ("started_at", "finished_at"):
+                row[name] = row[name] and row[name].replace(tzinfo=UTC)
+            yield row
+
+    def _receipts(self, place: str, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
+        found = self._run(RECEIPTS, load, ledger=place)
+        return [(json.loads(segments), rows, json.loads(rejected)) for segments, rows, rejected in found]
+
     def _missing_tables(self) -> list[str]:
         """Return the words for the ledger's tables that do not exist."""
         return [word for word in self._tables if not self._run(LOCATE, self._ledger_table(word))]
@@ -740,6 +710,27 @@ class SqlserverSink:
             about = (load[word] for word in ("fingerprint", "source", "mapping"))
             self._run(REGISTER, name, *about, str(self._table), self._mode)
 
+    def _enter(self, receipt: Mapping[str, Any] | None) -> bool:
+        """Open a transaction and insert the receipt; False if it is there already."""
+        if receipt is None:
+            self._run(START)
+            return True
+        segments = [list(segment) for segment in receipt["segments"]]
+        splits = sorted({split for split, _, _ in segments})
+        load, batch, owner = receipt["load"], receipt["batch"], receipt["owner"]
+        entry = load, batch, json.dumps(segments), receipt["rows"]
+        try:
+            values = *entry, load, owner, *splits, len(splits)
+            if self._run(RECEIPT, *values, markers=", ".join("?" * len(splits))) == [(0,)]:
+                raise OwnershipLostError(f"load {load} was taken over by another run")
+        except ServerError as error:
+            if error.number in TAKEN_KEY:
+                return False
+            raise
+        if receipt["replaces"] is not None:
+            self._run(REPLACED, load, receipt["replaces"])
+        return True
+
     def _running(self) -> set[str]:
         return {name for (name,) in self._run(RUNNING, str(self._table))}
 
@@ -774,6 +765,14 @@ class SqlserverSink:
         lines += [f"CHECK {what}" for what in checks if names.issuperset(BRACKETED.findall(what))]
         staging = _path(table.schema, self._staging("replace", load))
         self._run("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
+
+    def _swap(self, staging: str) -> None:
+        """Put the staged rows in the place of the target's; identity values stay as they are."""
+        self._run(EMPTY)
+        self._session.fill_identity(str(self._table), self._table.columns)
+        self._run(MOVE, staging=staging, columns=_list(column.name for column in self._table.columns))
+        self._session.fill_identity(str(self._table), ())
+        self._run(DROP, name=staging)
 
     # ---- writing
 
@@ -872,44 +871,6 @@ class SqlserverSink:
         known = ", ".join(column.name for column in self._table.columns)
         return f"{self._table} has no column {name!r} to write to; it has {known}"
 
-    def _copied(self, columns: list[Column], cells: Cells, places: Sequence[int]) -> str:
-        """Bring many rows into a staging table by bulk copy, and return it; "" for the usual way.
-
-        Bulk copy has a connection of its own, which must not wait for this transaction, nor hold it up for
-        seconds. So it comes before: only the receipt is there yet, which is taken back and entered again.
-        """
-        session, table, receipt = self._session, self._table, self._receipt
-        steps, rows = session.steps, None
-        if not session.no_bulk and receipt and len(steps) == 1 and len(places) >= BULK_ROWS:
-            rows = _packed(columns, cells)
-        if receipt is None or rows is None:
-            return ""
-        stage = _path(table.schema, f"{self._staging('bulk', receipt['load'])}_{self._token}")
-        try:
-            session.rollback()
-            stage = self._try_copy(stage, columns, rows)
-            session.again(steps)
-        except BaseException:
-            session.doomed = True
-            raise
-        return stage
-
-    def _try_copy(self, stage: str, columns: Sequence[Column], rows: pa.Table) -> str:
-        """Make the staging table and fill it; what fails ends bulk copy where it was not asked for."""
-        try:
-            missing = [] if self._copy else self._grants(self._rights_to_stage(self._table))
-            _require(not missing, ServerError("42000", 262, f"bulk copy needs: {'; '.join(missing)}"))
-            self._make_stage(stage, columns)
-            self._session.commit()
-            self._copy = stage
-            self._session.copy(stage, rows)
-        except ServerError as error:
-            if self._session.bulk == "yes":
-                raise
-            self._session.no_bulk = str(error)
-            return ""
-        return stage
-
     def _send(self, columns: list[Column], cells: Cells, stage: str) -> dict[int, str]:
         """Write checked rows; return those that break a constraint, if they can be told apart, and why."""
         self._session.fill_identity(self._destination, columns)
@@ -991,6 +952,46 @@ class SqlserverSink:
         if not staged.key:
             return {}
         return self._mark(staged, SAME, KEY_TAKEN.format(**staged.names(), locks=locks))
+
+    # ---- bulk copy
+
+    def _copied(self, columns: list[Column], cells: Cells, places: Sequence[int]) -> str:
+        """Bring many rows into a staging table by bulk copy, and return it; "" for the usual way.
+
+        Bulk copy has a connection of its own, which must not wait for this transaction, nor hold it up for
+        seconds. So it comes before: only the receipt is there yet, which is taken back and entered again.
+        """
+        session, table, receipt = self._session, self._table, self._receipt
+        steps, rows = session.steps, None
+        if not session.no_bulk and receipt and len(steps) == 1 and len(places) >= BULK_ROWS:
+            rows = _packed(columns, cells)
+        if receipt is None or rows is None:
+            return ""
+        stage = _path(table.schema, f"{self._staging('bulk', receipt['load'])}_{self._token}")
+        try:
+            session.rollback()
+            stage = self._try_copy(stage, columns, rows)
+            session.again(steps)
+        except BaseException:
+            session.doomed = True
+            raise
+        return stage
+
+    def _try_copy(self, stage: str, columns: Sequence[Column], rows: pa.Table) -> str:
+        """Make the staging table and fill it; what fails ends bulk copy where it was not asked for."""
+        try:
+            missing = [] if self._copy else self._grants(self._rights_to_stage(self._table))
+            _require(not missing, ServerError("42000", 262, f"bulk copy needs: {'; '.join(missing)}"))
+            self._make_stage(stage, columns)
+            self._session.commit()
+            self._copy = stage
+            self._session.copy(stage, rows)
+        except ServerError as error:
+            if self._session.bulk == "yes":
+                raise
+            self._session.no_bulk = str(error)
+            return ""
+        return stage
 
     # ---- idempotency keys
 
@@ -1640,7 +1641,7 @@ class Table(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """Rows in the temporary table: where they go, their columns, and the key that may be there already."""
+    """Rows in a staging table: where they go, their columns, and the key that may be there already."""
 
     destination: str
     columns: Sequence[Column]
