@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -32,7 +31,7 @@ STAND_IN = (
     " The CPU time of the client for a row depends little on the server"
 )
 TDS = "which speaks TDS 7.4 and keeps its tables in SQLite (`tests/labs/tds`)"
-WIRE = "which speaks MongoDB's protocol and keeps documents in memory (`tests/labs/mongodb_wire.py`)"
+WIRE = "which speaks MongoDB's protocol and keeps documents in memory (`tests/labs/mongo_wire`)"
 
 
 class Served(NamedTuple):
@@ -68,9 +67,9 @@ def mssql(_: Path) -> Iterator[Served]:
 
 @contextmanager
 def mongo(_: Path) -> Iterator[Served]:
-    """Find or start a MongoDB; the tests' other stand-in, nx-27017, stores no Decimal128."""
+    """Find or start a MongoDB."""
     real = os.environ.get(mongodb.VARIABLE) or containers.wanted() or shutil.which("mongod")
-    with mongodb.server() if real else _wire() as server:
+    with mongodb.server() as server:
         name = f"adaptive_{secrets.token_hex(6)}"
         url = urlsplit(server)._replace(path=f"/{name}").geturl()
         with MongoClient[dict[str, Any]](server) as client:
@@ -92,16 +91,3 @@ def _odbc_driver(url: str) -> str:
 
     with closing(connect(url)) as link:
         return f"{link.getinfo(pyodbc.SQL_DRIVER_NAME)} {link.getinfo(pyodbc.SQL_DRIVER_VER)}"
-
-
-@contextmanager
-def _wire() -> Iterator[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}"}
-    command = [sys.executable, "-m", "benchmarks.wire"]
-    with subprocess.Popen(
-        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin  # noqa: S101 - for mypy
-        assert process.stdout  # noqa: S101
-        yield process.stdout.readline().strip()
-        process.stdin.close()
