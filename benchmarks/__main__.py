@@ -18,7 +18,8 @@ from benchmarks.runner import ROOT, ContenderError, Run, Runner
 from benchmarks.servers import SERVERS, NoServerError
 from benchmarks.targets import PARTS, Part
 
-PACKAGES = ("psycopg", "pgpq", "pyarrow", "lxml", "xml2arrow", "adbc-driver-sqlite", "pyodbc", "pymongo")
+PACKAGES = ("psycopg", "pgpq", "pyarrow", "lxml", "xml2arrow", "adbc-driver-sqlite", "pyodbc",
+            "mssql-python", "pymongo")  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:
