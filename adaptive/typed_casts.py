@@ -51,8 +51,8 @@ def as_text(array: pa.Array) -> Verdicts:
     Dates and times are ISO 8601, with zone in UTC; binary is UTF-8; lists, structs and maps are JSON.
     """
     array = plain(array)
-    if pat.is_timestamp(array.type) and array.type.tz:  # local text would lose the seconds of old offsets
-        array = pc.cast(array, pa.timestamp(array.type.unit, "UTC"))
+    if pat.is_timestamp(array.type) or pat.is_date(array.type):
+        return _moments(array)
     try:
         if not (pat.is_nested(array.type) or pat.is_duration(array.type) or array.type == pa.uuid()):
             text = pc.cast(array, pa.string())
@@ -60,6 +60,21 @@ def as_text(array: pa.Array) -> Verdicts:
     except ValueError:  # bytes that are not UTF-8
         pass
     return _one_by_one(array)
+
+
+def _moments(array: pa.Array) -> Verdicts:
+    """Return dates or timestamps as text, those with a zone in UTC.
+
+    Without a zone for Arrow: with one it writes moments that are too far away with another year, and local
+    text would lose the seconds of old offsets.
+    """
+    zone = "Z" if pat.is_timestamp(array.type) and array.type.tz else ""
+    text = pc.cast(array.view(pa.timestamp(array.type.unit)) if zone else array, pa.string())
+    far = pc.fill_null(pc.starts_with(text, "<value out of range"), False)
+    reasons = {index: text[index].as_py().strip("<>") for index in pc.indices_nonzero(far).to_pylist()}
+    if zone:
+        text = pc.binary_join_element_wise(text, zone, "")
+    return (pc.if_else(far, pa.scalar(None, pa.string()), text) if reasons else text), reasons
 
 
 def as_read(array: pa.Array) -> list[str | None]:
@@ -72,8 +87,10 @@ def as_read(array: pa.Array) -> list[str | None]:
         return [None if value is None else f"\\x{value.hex()}" for value in array.to_pylist()]
     text, unreadable = as_text(array)
     texts: list[str | None] = text.to_pylist()
-    for index in unreadable:
-        texts[index] = " ".join(array[index : index + 1].to_string().split())
+    for index, reason in unreadable.items():
+        is_moment = pat.is_timestamp(array.type) or pat.is_date(array.type)
+        shown = reason if is_moment else array[index : index + 1].to_string()
+        texts[index] = " ".join(shown.split())
     return texts
 
 

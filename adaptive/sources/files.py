@@ -46,6 +46,10 @@ def _matches(pattern: str) -> list[str]:
         return [pattern]
     if Path(pattern).exists():
         return [_checked(pattern)]
+    if "://" in pattern or ("//" in pattern and "@" in pattern):  # not shown: it may hold a password
+        raise UsageError(
+            "a source looks like the URL of a database, which goes after --to; sources are files"
+        )
     if not glob.has_magic(pattern):
         raise UsageError(f"{pattern}: no such file")
     paths = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)

@@ -11,12 +11,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -29,14 +27,13 @@ from adaptive.dialect import Dialect
 from adaptive.errors import AdaptiveError, SourceError, UsageError
 from adaptive.rows import Column, Field, Position
 from adaptive.sources import files, open_source
-from adaptive.urls import redact, shown, without_password
+from adaptive.urls import shown
 from e2e.conftest import Command
 
 HOSTILE = (
     "t; DROP TABLE t; --", "a\"b", "a'b", "a`b", "a]b", "a%sb", "a%(x)sb", "a{b}", "$1", "a\\b", "a:b", "a?b",
     "a\nb", "\x1b[2J", "[bold]", "\u202egnp", "select", " ", "\U0001f600", "x" * 60,
 )  # fmt: skip
-SECRET = "p@ss:w/o?r#d&%[x]=+ é"
 
 
 # ---- names and values
@@ -285,69 +282,6 @@ def test_files_with_records_are_for_their_owner_only(adaptive: Command) -> None:
     assert adaptive("load", "t.csv", "--to", "sqlite:///x.db").code == 3
     [file] = adaptive.folder.glob("*.rejected.jsonl")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-# ---- passwords
-
-URLS = (
-    "postgresql://u:{}@127.0.0.1:1/x",
-    "postgresql://u@127.0.0.1:1/x?password={}",
-    "postgresql://u@127.0.0.1:1/x?sslpassword={}",
-    "mongodb://u:{}@127.0.0.1:1/x?serverSelectionTimeoutMS=50",
-    "mssql://u:{}@127.0.0.1:1/x",
-)
-
-
-@pytest.mark.parametrize("url", URLS)
-def test_a_password_is_in_no_exception_and_in_none_of_its_causes(url: str) -> None:
-    url = url.format(quote(SECRET, safe=""))
-    try:
-        library.load([{"id": 1}], url, table="t", create=True, max_retries=0)
-    except AdaptiveError:
-        text = traceback.format_exc()
-    else:
-        pytest.fail("there is a database on port 1")
-    for form in (SECRET, quote(SECRET, safe=""), quote(SECRET, safe="/")):
-        assert form not in text
-
-
-@pytest.mark.parametrize("url", URLS)
-def test_a_password_is_in_no_output_of_the_command(url: str, adaptive: Command) -> None:
-    adaptive.environment["ADAPTIVE_TO"] = url.format(quote(SECRET, safe=""))
-    (adaptive.folder / "t.csv").write_text("id\n1\n")
-    done = adaptive("load", "t.csv", "--create", "--log-level", "debug", "--max-retries", "0")
-    assert done.code in (1, 2), done
-    for form in (SECRET, quote(SECRET, safe="")):
-        assert form not in done.out + done.err
-    assert [path.name for path in adaptive.folder.iterdir()] == ["t.csv"]
-
-
-@pytest.mark.parametrize(
-    "password", ["a", "p@ss", "a:b", "a/b", "a?b", "a#b", "a&b=c", "a%b", "[a]", "a+b", "é"]
-)
-def test_no_password_is_left_in_a_url_or_in_a_text_about_it(password: str) -> None:
-    encoded = quote(password, safe="")
-    for url in URLS:
-        url = url.format(encoded)
-        assert f":{encoded}@" not in without_password(url)
-        assert f"password={encoded}" not in without_password(url)
-        text = redact(f"cannot connect: {password} or {encoded} is wrong", url)
-        assert f" {password} " not in text
-        assert f" {encoded} " not in text
-
-
-def test_the_process_list_shows_no_password(lab: Lab, adaptive: Command) -> None:
-    if lab.name != "postgres":
-        pytest.skip("SQLite has no passwords")
-    adaptive.environment["ADAPTIVE_TO"] = lab.url
-    running = adaptive.start(
-        "load", "-", "--format", "csv", "--table", "t", "--create", stdin=subprocess.PIPE
-    )
-    arguments = Path(f"/proc/{running.pid}/cmdline").read_bytes()
-    out, err = running.communicate("id\n1\n", timeout=60)
-    assert running.returncode == 0, out + err
-    assert lab.url.encode() not in arguments
-    assert b"postgresql" not in arguments
 
 
 # ---- certificates

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from adaptive.casts import cast_chunk
 from adaptive.errors import UsageError
 from adaptive.rows import Column, Field, Reject
+from adaptive.typed_casts import as_read, cast_array
 from adaptive.types import parse_type
 
 ID = UUID("12345678-90ab-cdef-1234-567890abcdef")
@@ -587,3 +588,14 @@ def test_nothing_python_reads_as_an_integer_in_range_is_rejected(texts: list[str
         except InvalidOperation:
             value = None
         assert value is None or value != value.to_integral_value() or not -(2**63) <= value < 2**63
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("target", [pa.string(), pa.timestamp("us", "UTC"), pa.date32()], ids=str)
+def test_a_moment_too_far_away_is_no_other_moment(zone: str | None, target: pa.DataType) -> None:
+    """Arrow writes it, with a zone, as 6651-05-14 22:52:20.364715Z."""
+    array = pa.array([8420195285540364715], pa.int64()).view(pa.timestamp("us", zone))
+    values, reasons = cast_array(array, target, "UTC")
+    assert values.to_pylist() == [None]
+    assert reasons == {0: "value out of range: 8420195285540364715"}
+    assert as_read(array) == ["value out of range: 8420195285540364715"]
