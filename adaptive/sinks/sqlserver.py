@@ -1608,7 +1608,7 @@ def _copies(column: Column, values: Sequence[Any]) -> bool:
 
 def _array(column: Column, values: Sequence[Any]) -> pa.Array:
     """Return checked values as Arrow; what has a fixed length is padded, which bulk copy does not do."""
-    text = column.kind is not TEXT and any(isinstance(value, str) for value in values)
+    text = column.kind is not TEXT and isinstance(next(filter(None, values), None), str)  # then all are
     if column.kind in (STAMP, OFFSET):
         kind = pa.timestamp("us", "UTC" if column.kind is OFFSET else None)
         if text:
