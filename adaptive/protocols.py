@@ -212,7 +212,10 @@ class Sink(BatchSink, Protocol):
         """Return whether the table has no rows."""
 
     def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
-        """Return what is committed: segments `[split, first, last]`, rows, rejected `[split, ordinal]`."""
+        """Return what is committed: segments `[split, first, last]`, rows, rejected `[split, ordinal]`.
+
+        Of a load that is done they may be fewer and wider: its state says that nothing is missing.
+        """
 
     def finish(self, load: Mapping[str, Any]) -> None:
         """End a load: swap `replace` in, compact receipts, mark it done, in one transaction.
