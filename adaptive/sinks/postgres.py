@@ -57,16 +57,20 @@ BINARY: LiteralString = "(FORMAT binary)"
 # The rights that each mode needs on the table.
 MODES = {"append": "INSERT", "ignore": "SELECT INSERT", "upsert": "SELECT INSERT UPDATE",
          "replace": "SELECT INSERT DELETE"}  # fmt: skip
+# Keepalives end a half-open connection after about a minute; the kernel sends none while bytes wait for their
+# acknowledgement, and then tries for 15 minutes without the last limit.
 DEFAULTS = {"connect_timeout": "10", "application_name": "adaptive", "keepalives_idle": "30",
-            "keepalives_interval": "10", "keepalives_count": "3"}  # fmt: skip
-# Keepalives and the idle limit end a half-open attempt, whose locks the next attempt waits for, after about
-# a minute. A batch is idle inside its transaction only while dead letters are synced: milliseconds.
+            "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}  # fmt: skip
+# The same at the server's end, where the next attempt waits for the locks of a half-open one. A batch is idle
+# inside its transaction only while dead letters are synced: milliseconds.
 SESSION = """
     SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET tcp_keepalives_idle = 30;
-    SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
+    SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '60s';
     SET idle_in_transaction_session_timeout = '60s';
     SELECT set_config('synchronous_commit', replace(setting, 'off', 'on'), false)
     FROM pg_settings WHERE name = 'synchronous_commit'"""
+# Without a ledger nobody waits for a transaction, and it may be idle for as long as its source is.
+PATIENCE = "SET idle_in_transaction_session_timeout = 0"
 VERDICTS: dict[str, Verdict] = {
     "08001": "retry", "08": "in_doubt", "25P03": "in_doubt", "25P04": "in_doubt", "40003": "in_doubt",
     "57P": "in_doubt", "40": "retry", "53": "overload", "55P03": "retry", "57014": "retry", "21": "reject",
@@ -286,7 +290,7 @@ class PostgresSink:
         if mode == "replace" and ledger is None:
             raise ValueError("mode replace needs a ledger")
         self._url, self._path, self._mode = url, _parse_table(table), mode
-        self._session = Session(_parse_url(url))
+        self._session = Session(_parse_url(url), SESSION if ledger else f"{SESSION}; {PATIENCE}")
         self._key = (key,) if isinstance(key, str) else tuple(key)
         self._ledger = _parse_table(ledger)
         self._tables: tuple[str, ...] = LEDGER_TABLES  # of the ledger, that this load needs
@@ -610,6 +614,8 @@ class PostgresSink:
         """Execute a statement; {target} and the ledger's words stand for the quoted identifiers."""
         if "{" in query:
             names |= self._names(self._known or self._locate())
+        if values:  # then psycopg looks for placeholders, also in names
+            names = {word: sql.SQL(name.as_string().replace("%", "%%")) for word, name in names.items()}
         cursor: psycopg.Cursor[Any] = self._connection.execute(sql.SQL(query).format(**names), values or None)
         return cursor
 
@@ -880,8 +886,8 @@ def _digest(text: str) -> str:
 class Session:
     """A connection and the transaction that is open on it: of a sink and of those beside it."""
 
-    def __init__(self, conninfo: Mapping[str, Any]) -> None:
-        self._conninfo = conninfo
+    def __init__(self, conninfo: Mapping[str, Any], settings: LiteralString) -> None:
+        self._conninfo, self._settings = conninfo, settings
         self.link: psycopg.Connection[Any] | None = None
         self.receipt: tuple[str, str] | None = None  # load and batch
         self.owner: str | None = None  # that the session is named after
@@ -910,7 +916,7 @@ class Session:
         try:
             # pgbouncer and ALTER TABLE both break server-side prepared statements; ours are few
             self.link = psycopg.connect(**self._conninfo, autocommit=True, prepare_threshold=None)
-            self.link.execute(SESSION)
+            self.link.execute(self._settings)
         except psycopg.Error as error:
             self.close()
             raise ConnectError(str(error).strip()) from None  # the original carries the password

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -118,16 +117,6 @@ def test_an_argument_that_cannot_be_right_is_refused_at_once(url: str, options: 
     assert "p@ss" not in str(refused.value)
 
 
-def test_a_wrong_password_is_never_shown(postgres_url: str) -> None:
-    parts = urlsplit(postgres_url)
-    if not parts.password:
-        pytest.skip("the server asks for no password")
-    sink = PostgresSink(parts._replace(netloc=parts.netloc.replace(parts.password, "guessed")).geturl())
-    with pytest.raises(ConnectError) as refused:
-        sink.open()
-    assert "guessed" not in str(refused.value)
-
-
 def test_a_connection_that_the_server_refuses_may_be_tried_again(postgres_url: str) -> None:
     sink = PostgresSink(urlsplit(postgres_url)._replace(path="/nowhere").geturl())
     with pytest.raises(ConnectError, match="nowhere") as refused:
@@ -135,29 +124,13 @@ def test_a_connection_that_the_server_refuses_may_be_tried_again(postgres_url: s
     assert sink.classify(refused.value) == "retry"
 
 
-def test_a_refused_connection_may_be_tried_again() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        sink = PostgresSink(f"postgresql://127.0.0.1:{taken.getsockname()[1]}/d", table="t")
-        with pytest.raises(ConnectError) as refused:
-            sink.open()
-    assert sink.classify(refused.value) == "retry"
-
-
-def test_close_and_rollback_may_be_repeated_and_open_connects_again(make: Make, database: Database) -> None:
-    sink = make()
-    for _ in range(2):
-        sink.rollback()
-        sink.close()
-    sink.open()
-    store(sink, [{"id": 1}])
-    assert database.rows("SELECT id FROM orders") == [(1,)]
-
-
-def test_sessions_have_limits_on_the_server(make: Make, database: Database) -> None:
-    make()
-    names = database.rows("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'adaptive'")
-    assert names[0][0] >= 1
+@pytest.mark.parametrize(("ledger", "idle"), [("_adaptive", "1min"), (None, "0")])
+def test_sessions_have_limits_on_the_server(make: Make, ledger: str | None, idle: str) -> None:
+    link = make(ledger=ledger)._session.connection
+    wanted = {"application_name": "adaptive", "tcp_keepalives_idle": "30", "tcp_user_timeout": "60000",
+              "idle_in_transaction_session_timeout": idle}  # fmt: skip
+    for name, value in wanted.items():
+        assert link.execute(f"SHOW {name}".encode()).fetchone() == (value,)
 
 
 # ---- rows
@@ -195,13 +168,6 @@ def test_an_unknown_column_is_the_fault_of_its_row(make: Make) -> None:
 def test_nothing_is_written_outside_a_transaction(make: Make, database: Database) -> None:
     with pytest.raises(RuntimeError, match="begin"):
         make().write([{"id": 1}])
-    assert database.rows("SELECT * FROM orders") == []
-
-
-def test_an_empty_write_does_nothing(make: Make, database: Database) -> None:
-    sink = make()
-    store(sink, [])
-    store(sink, pa.table({"id": pa.array([], pa.int32())}))
     assert database.rows("SELECT * FROM orders") == []
 
 
@@ -375,23 +341,20 @@ def test_arrow_texts_that_a_numeric_column_would_round_are_the_fault_of_their_ro
     assert sink.hint(refused.value) == 1
 
 
-def test_two_hundred_columns_with_hostile_names(make: Make, database: Database) -> None:
-    names = ["select", 'a"b', "c.d", "e f", "ünï", "%s", "{x}", "ordinal", *(f"c{n}" for n in range(192))]
-    columns = ", ".join(sql.Identifier(name).as_string() + " int" for name in names)
-    database.run(f'CREATE TABLE "we""ird.täble" ({columns}, PRIMARY KEY ("a""b"))')
-    for mode in ("append", "upsert", "replace"):
-        sink = make('"we""ird.täble"', mode=mode)
-        sink.prepare(load(mode))
-        sink.begin(receipt(name=mode))
-        number = {"append": 1, "upsert": 2, "replace": 3}[mode]
-        sink.write([dict.fromkeys(names, number)])
-        sink.write_arrow(pa.table({name: pa.array([number + 10], pa.int32()) for name in names}))
-        sink.commit()
-        sink.finish(load(mode))
-    assert database.rows('SELECT "select", "{x}", c191 FROM "we""ird.täble" ORDER BY 1') == [
-        (3, 3, 3),
-        (13, 13, 13),
-    ]
+@pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
+def test_names_that_look_like_placeholders_are_just_names(make: Make, database: Database, mode: str) -> None:
+    database.run('CREATE TABLE "{target} %s" ("%s" int PRIMARY KEY, "{x}" int)')
+    sink = make("{target} %s", mode=mode, ledger="{loads} %s")
+    sink.prepare(load())
+    sink.begin(receipt())
+    for value in (1, 2):
+        sink.write([{"%s": 5, "{x}": value}]) if mode == "upsert" else sink.write(
+            [{"%s": value, "{x}": value}]
+        )
+    sink.commit()
+    sink.finish(load())
+    expected = [(5, 2)] if mode == "upsert" else [(1, 1), (2, 2)]
+    assert database.rows('SELECT * FROM "{target} %s" ORDER BY 1') == expected
 
 
 # ---- failing writes
@@ -481,26 +444,6 @@ def test_a_foreign_key_fails_without_a_hint(make: Make, database: Database) -> N
     assert (sink.classify(refused.value), sink.hint(refused.value)) == ("reject", None)
 
 
-def test_a_deferred_constraint_fails_before_commit_and_then_in_the_write(
-    make: Make, database: Database
-) -> None:
-    database.run("CREATE TABLE fills (order_id int REFERENCES orders DEFERRABLE INITIALLY DEFERRED)")
-    sink = make("fills")
-    sink.prepare(load())
-    sink.begin(receipt())
-    sink.write([{"order_id": 5}])
-    with pytest.raises(psycopg.errors.ForeignKeyViolation) as refused:
-        sink.commit()
-    assert (sink.classify(refused.value), sink.doomed) == ("reject", True)
-    sink.rollback()
-    assert sink.begin(receipt())
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        sink.write([{"order_id": 5}])
-    assert not sink.doomed
-    sink.commit(rejected=[(0, 3)], rows=0)
-    assert sink.receipts("L") == [([[0, 0, 9]], 0, [[0, 3]])]
-
-
 def test_a_lost_connection_is_in_doubt_and_dooms_the_transaction(make: Make, database: Database) -> None:
     sink = make()
     sink.begin()
@@ -543,56 +486,6 @@ def test_other_errors_are_classified_by_kind() -> None:
 
 
 # ---- receipts
-
-
-def test_a_batch_that_is_committed_does_not_begin_again(make: Make, database: Database) -> None:
-    sink = make()
-    assert sink.loads() == []
-    assert sink.receipts("L") == []
-    sink.prepare(load())
-    for expected in (True, False):
-        assert sink.begin(receipt()) is expected
-        if expected:
-            sink.write([{"id": 1}])
-            sink.commit(rejected=[[0, 4]], rows=1)
-    assert sink.receipts("L") == [([[0, 0, 9]], 1, [[0, 4]])]
-    assert [(row["state"], row["rows"], row["rejected"]) for row in sink.loads()] == [("running", 1, 1)]
-    assert database.link.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-
-
-def test_a_batch_waits_for_an_earlier_attempt_that_is_still_open(make: Make, database: Database) -> None:
-    first, second = make(), make()
-    first.prepare(load())
-    for outcome in ("rollback", "commit"):
-        first.begin(receipt(outcome))
-        answers: list[bool] = []
-        waiting = threading.Thread(target=_append_begin, args=(answers, second, receipt(outcome)))
-        waiting.start()
-        _until_blocked(database)
-        assert answers == []
-        getattr(first, outcome)()
-        waiting.join()
-        assert answers == [outcome == "rollback"]
-        second.rollback()
-
-
-def test_a_takeover_waits_for_commits_under_way_and_stops_later_ones(make: Make, database: Database) -> None:
-    first, second = make(), make()
-    first.prepare(load())
-    first.begin(receipt("a"))
-    first.write([{"id": 1}])
-    takeover = threading.Thread(target=lambda: second.prepare(load(owner="other")))
-    takeover.start()
-    _until_blocked(database)
-    first.commit()
-    takeover.join()
-    assert len(second.receipts("L")) == 1
-    with pytest.raises(OwnershipLostError) as lost:
-        first.begin(receipt("b"))
-    assert first.classify(lost.value) == "taken_over"
-    with pytest.raises(OwnershipLostError):
-        first.finish(load())
-    assert second.begin(receipt("b", owner="other"))
 
 
 def test_a_takeover_ends_a_transaction_that_has_stalled(
@@ -640,10 +533,6 @@ def test_a_begin_that_waited_for_a_takeover_sees_the_new_owner(make: Make, datab
     assert sink.receipts("L") == []
 
 
-def _append_begin(answers: list[bool], sink: PostgresSink, asked: dict[str, Any]) -> None:
-    answers.append(sink.begin(asked))
-
-
 def _until_blocked(database: Database) -> None:
     """Wait until some session waits for a lock of another; the test's time limit bounds it."""
     query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -655,15 +544,6 @@ def test_a_receipt_may_name_no_segments(make: Make) -> None:
     sink = make()
     sink.prepare(load())
     assert sink.begin(receipt(segments=[]))
-
-
-def test_a_live_writer_replaces_its_receipt(make: Make) -> None:
-    sink = make()
-    sink.prepare(load())
-    for batch, replaces in (("a", None), ("b", "a"), ("c", "b")):
-        sink.begin(receipt(batch, replaces=replaces))
-        sink.commit()
-    assert len(sink.receipts("L")) == 1
 
 
 def test_a_finished_load_keeps_only_receipts_with_rejects_and_accepts_nothing(make: Make) -> None:
@@ -737,33 +617,6 @@ def test_loads_of_several_tables_may_begin_at_once(make: Make, database: Databas
     for thread in threads:
         thread.join()
     assert failed == []
-
-
-def test_missing_rights_are_named_with_the_grants(postgres_url: str, make: Make, database: Database) -> None:
-    user = f"u{secrets.token_hex(4)}"
-    database.run(f"CREATE ROLE {user} LOGIN PASSWORD 'secret'")
-    database.run(f"GRANT USAGE ON SCHEMA {database.schema} TO {user}")
-    parts = urlsplit(database.url)
-    url = parts._replace(netloc=f"{user}:secret@{parts.hostname}:{parts.port}").geturl()
-    with PostgresSink(url, table="orders", mode="upsert") as sink:
-        with pytest.raises(PermissionError) as refused:
-            sink.prepare(load())
-        for grant in str(refused.value).partition("run: ")[2].split("; "):
-            assert any(grant in line for line in sink.doctor())
-            database.run(grant)
-        sink.prepare(load())
-        sink.begin(receipt())
-        sink.write([{"id": 1}])
-        sink.commit()
-    database.run(f"DROP OWNED BY {user}")
-    database.run(f"DROP ROLE {user}")
-
-
-def test_it_says_whether_the_table_is_empty(make: Make, database: Database) -> None:
-    assert make("missing").empty()
-    assert make().empty()
-    store(make(), [{"id": 1}])
-    assert not make().empty()
 
 
 def test_a_table_is_found_by_schema_or_search_path(make: Make, database: Database) -> None:
@@ -965,46 +818,6 @@ def parent(make: Make, database: Database) -> PostgresSink:
     return sink
 
 
-def test_rows_of_several_tables_and_the_receipt_are_committed_together(
-    parent: PostgresSink, database: Database
-) -> None:
-    fills, notes = parent.beside("fills"), parent.beside("notes", key=["n"])
-    with pytest.raises(LookupError, match="notes"):
-        notes.prepare(load())
-    assert fills.prepare(load()) == fills.columns()
-    notes.prepare(load(), pa.schema({"n": pa.int64(), "text": pa.string()}))
-    for end in ("rollback", "commit"):
-        assert parent.begin(receipt())
-        parent.write([{"id": 1}])
-        fills.write_arrow(pa.table({"id": pa.array([7], pa.int32()), "order_id": pa.array([1], pa.int32())}))
-        notes.write([{"n": 1, "text": "x"}])
-        getattr(parent, end)()
-        found = database.rows(
-            "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM fills), count(*) FROM notes"
-        )
-        assert found == [(1, 1, 1) if end == "commit" else (0, 0, 0)]
-    assert len(parent.receipts("L")) == 1
-    assert (fills.receipts("L"), fills.loads()) == ([], [])
-
-
-def test_a_bad_row_of_a_child_leaves_what_the_parent_wrote(parent: PostgresSink, database: Database) -> None:
-    fills = parent.beside("fills")
-    parent.begin(receipt())
-    parent.write([{"id": 1}])
-    with pytest.raises(psycopg.errors.NotNullViolation) as refused:
-        fills.write([{"id": 1, "order_id": 1}, {"id": 2, "order_id": None}])
-    assert (fills.classify(refused.value), fills.hint(refused.value)) == ("reject", 1)
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        fills.write([{"id": 2, "order_id": 99}])
-    assert [index for index, _, _ in fills.write([{"id": 1, "order_id": 1}, {"id": 1, "order_id": 1}])] == [1]
-    assert (parent.doomed, fills.doomed) == (False, False)
-    parent.write([{"id": 2}])
-    fills.write([{"id": 2, "order_id": 2}])
-    parent.commit()
-    assert database.rows("SELECT id FROM orders ORDER BY id") == [(1,), (2,)]
-    assert database.rows("SELECT id, order_id FROM fills ORDER BY id") == [(1, 1), (2, 2)]
-
-
 def test_children_merge_each_by_its_own_key_and_mode(parent: PostgresSink, database: Database) -> None:
     database.run("CREATE TABLE other (id bigint PRIMARY KEY, qty numeric); INSERT INTO orders VALUES (1);"
                  "INSERT INTO fills VALUES (1, 1, 1); INSERT INTO other VALUES (1, 1)")  # fmt: skip
@@ -1037,28 +850,6 @@ def test_children_follow_their_parent_to_a_new_connection(parent: PostgresSink, 
             parent.open()
     parent.commit()
     assert database.rows("SELECT id, order_id FROM fills") == [(1, 1)]
-
-
-def test_a_deferred_constraint_of_a_child_is_checked_by_its_writes_the_next_time(
-    parent: PostgresSink, database: Database
-) -> None:
-    database.run("CREATE TABLE late (order_id int REFERENCES orders DEFERRABLE INITIALLY DEFERRED)")
-    late = parent.beside("late")
-    parent.begin(receipt())
-    late.write([{"order_id": 5}])
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        parent.commit()
-    parent.rollback()
-    parent.begin(receipt())
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        late.write([{"order_id": 5}])
-    assert not parent.doomed
-    parent.commit()
-
-
-def test_a_child_cannot_replace(parent: PostgresSink) -> None:
-    with pytest.raises(ValueError, match="ledger"):
-        parent.beside("fills", mode="replace")
 
 
 # ---- alone

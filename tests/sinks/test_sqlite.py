@@ -160,13 +160,6 @@ def test_a_file_that_is_no_database_is_fatal(url: str, tmp_path: Path) -> None:
     sink.close()
 
 
-def test_close_twice_and_rollback_without_begin_are_fine(url: str) -> None:
-    sink = SqliteSink(url, table="t")
-    sink.rollback()
-    sink.close()
-    sink.close()
-
-
 def test_a_new_file_gets_a_write_ahead_log_and_an_old_one_keeps_its_mode(url: str, tmp_path: Path) -> None:
     prepared(url)
     assert query(url, "PRAGMA journal_mode") == [("wal",)]
@@ -246,18 +239,6 @@ def test_a_made_table_remembers_its_types_for_the_next_run(url: str) -> None:
         pa.list_(pa.string()),
     ]
     assert first[0][2:5] == (False, False, True)
-
-
-def test_a_table_that_was_dropped_starts_afresh(url: str) -> None:
-    prepared(url)
-    with SqliteSink(url, table="t") as sink:
-        sink.begin(receipt())
-        sink.commit()
-    script(url, "DROP TABLE t")
-    prepared(url)
-    with SqliteSink(url, table="t") as sink:
-        assert sink.receipts("l1") == []
-        assert sink.begin(receipt())
 
 
 @pytest.mark.parametrize(
@@ -765,32 +746,6 @@ def test_rows_and_receipt_are_there_together_and_a_batch_only_once(url: str) -> 
     assert query(url, "SELECT count(*) FROM t") == [(3,)]
 
 
-def test_a_receipt_takes_the_place_of_another(url: str) -> None:
-    prepared(url)
-    with SqliteSink(url, table="t") as sink:
-        for number in range(3):
-            previous = f"b{number - 1}" if number else None
-            sink.begin(receipt(f"b{number}", [(0, 0, number)], replaces=previous))
-            sink.commit()
-        assert sink.receipts("l1") == [([[0, 0, 2]], 2, [])]
-
-
-def test_a_run_that_was_taken_over_can_commit_nothing_more(url: str) -> None:
-    with SqliteSink(url, table="t") as old, SqliteSink(url, table="t") as new:
-        old.prepare(LOAD, SCHEMA)
-        old.begin(receipt("b1"))
-        old.commit()
-        new.prepare(LOAD | {"owner": "other"}, SCHEMA)
-        with pytest.raises(OwnershipLostError) as caught:
-            old.begin(receipt("b2", [(1, 0, 9)]))
-        assert old.classify(caught.value) == "taken_over"
-        assert not old.begin(receipt("b1"))
-        with pytest.raises(OwnershipLostError):
-            old.finish(LOAD)
-        assert new.begin(receipt("b2", [(1, 0, 9)], owner="other"))
-        new.commit()
-
-
 def test_finish_keeps_one_receipt_and_late_writers_out(url: str) -> None:
     prepared(url)
     with SqliteSink(url, table="t") as sink:
@@ -808,17 +763,6 @@ def test_finish_keeps_one_receipt_and_late_writers_out(url: str) -> None:
     assert (done["state"], done["rows"], done["rejected"]) == ("done", 2, 2)
     assert done["started_at"] <= done["finished_at"]
     assert done["started_at"].tzinfo is not None
-
-
-def test_a_table_is_empty_until_a_row_is_committed(url: str) -> None:
-    with SqliteSink(url, table="t") as sink:
-        assert sink.empty()
-        sink.prepare(LOAD, SCHEMA)
-        assert sink.empty()
-        sink.begin()
-        sink.write([{"id": 1}])
-        sink.commit()
-        assert not sink.empty()
 
 
 def test_loads_of_other_tables_are_not_listed(url: str) -> None:
@@ -1124,21 +1068,6 @@ def test_a_bad_row_of_a_child_leaves_what_the_parent_wrote(url: str, bad: int) -
     assert query(url, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM c)") == [(2000, bad + 1)]
 
 
-def test_children_merge_each_by_its_own_key_and_mode(url: str) -> None:
-    script(url, "CREATE TABLE u (id INTEGER PRIMARY KEY, name); CREATE TABLE i (name PRIMARY KEY, id)")
-    prepared(url)
-    with SqliteSink(url, table="t") as parent:
-        upsert, ignore = parent.beside("u", mode="upsert"), parent.beside("i", mode="ignore", key="name")
-        for number in (1, 2):
-            parent.begin()
-            upsert.write([{"id": 1, "name": number}, {"id": 7, "name": number}])
-            ignore.write([{"id": number, "name": "same"}, {"id": number, "name": str(number)}])
-            assert (upsert.duplicates, ignore.duplicates) == (0, number - 1)
-            parent.commit()
-    assert query(url, "SELECT * FROM u") == [(1, 2), (7, 2)]
-    assert query(url, "SELECT * FROM i") == [("same", 1), ("1", 1), ("2", 2)]
-
-
 def test_children_follow_their_parent_to_a_new_connection(url: str) -> None:
     parent, (child,) = family(url)
     assert parent.begin(receipt())
@@ -1170,11 +1099,6 @@ def test_after_a_deferred_key_of_a_child_failed_at_commit_its_writes_check_it(ur
         child.write([{"id": 1}])
         parent.commit()
     assert query(url, "SELECT * FROM c") == [(1,)]
-
-
-def test_a_child_cannot_replace(url: str) -> None:
-    with pytest.raises(ValueError, match="ledger"):
-        SqliteSink(url, table="t").beside("c", mode="replace")
 
 
 # --- alone ---
