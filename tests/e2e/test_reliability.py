@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 60.0  # after which a test that hangs fails
 
 everywhere = pytest.mark.parametrize("trial", list(KINDS), indirect=True)
 connected = pytest.mark.parametrize("trial", ["postgres", "mongo", "sqlserver"], indirect=True)
-quick = pytest.mark.parametrize("trial", ["sqlite", "postgres"], indirect=True)
+quick = pytest.mark.parametrize("trial", ["sqlite", "postgres", "mongo"], indirect=True)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_bad_rows_become_dead_letters_that_lead_to_them(trial: Trial) -> None:
     assert held(trial, poison.prove).figures["dead letters"] == 12
 
 
-@quick
+@pytest.mark.parametrize("trial", ["sqlite", "postgres"], indirect=True)
 def test_mended_letters_are_replayed_once_whatever_is_killed(trial: Trial) -> None:
     trial.times = 4
     assert held(trial, letters.prove).figures["dead letters"] >= ROWS[trial.database.name] // 20
@@ -92,7 +92,7 @@ def has_writer(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("trial", ["postgres"], indirect=True)
+@pytest.mark.parametrize("trial", ["postgres", "mongo"], indirect=True)
 def test_a_half_open_connection_changes_nothing_after_a_takeover(trial: Trial) -> None:
     trial.times = 1
     held(trial, stalls.connections)
@@ -103,7 +103,7 @@ def test_a_killed_replace_leaves_old_rows_or_new_ones(trial: Trial) -> None:
     assert held(trial, replacing.prove).figures["mixtures"] == 0
 
 
-@pytest.mark.parametrize("trial", ["postgres"], indirect=True)
+@pytest.mark.parametrize("trial", ["postgres", "mongo"], indirect=True)
 def test_faults_leave_nothing_behind(trial: Trial) -> None:
     held(trial, lambda trial: soak.load_for(trial, SOAK_SECONDS))
 
