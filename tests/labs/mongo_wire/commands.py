@@ -76,7 +76,7 @@ class Commands:
     do_isMaster = do_ismaster = do_hello  # noqa: N815 - MongoDB's names
 
     def do_buildInfo(self, *_: Any) -> Document:  # noqa: N802
-        return {"version": "8.0.0", "process": "mongo_wire"}
+        return {"version": "8.0.0-stand-in", "process": "mongo_wire"}
 
     def do_connectionStatus(self, *_: Any) -> Document:  # noqa: N802
         return {"authInfo": {"authenticatedUsers": [], "authenticatedUserPrivileges": []}}
