@@ -118,16 +118,6 @@ def test_two_nulls_are_one_value_to_a_unique_index(link: Any) -> None:
     assert error(link, "INSERT INTO items (id) VALUES (2)") == ("23000", 2601)
 
 
-def test_a_denied_right_is_told_and_enforced(server: tds.Served, link: Any) -> None:
-    link.execute("CREATE TABLE locked (id int)")
-    server.deny("INSERT", "dbo.locked")
-    asked = "SELECT HAS_PERMS_BY_NAME(?, 'OBJECT', ?)"
-    assert link.execute(asked, "dbo.locked", "INSERT").fetchval() == 0
-    assert link.execute(asked, "[dbo].[locked]", "SELECT").fetchval() == 1
-    assert link.execute(asked, "dbo.nothing", "SELECT").fetchval() is None
-    assert error(link, "INSERT INTO locked VALUES (1)") == ("42000", 229)
-
-
 # --- arrays ---
 
 

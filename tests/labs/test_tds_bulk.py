@@ -167,14 +167,6 @@ def test_a_table_has_to_be_there_for_all_sessions(cursor: Any) -> None:
             cursor.bulkcopy(name, [(1,)])
 
 
-@pytest.mark.parametrize("right", ["SELECT", "INSERT"])
-def test_a_denied_right_is_enforced(server: tds.Served, cursor: Any, right: str) -> None:
-    cursor.execute(f"CREATE TABLE no_{right} (v int)")
-    server.deny(right, f"dbo.no_{right}")
-    with pytest.raises(RuntimeError, match=rf"Sql Error: 229.*{right}"):
-        cursor.bulkcopy(f"no_{right}", [(1,)])
-
-
 def test_hostile_names_are_names(cursor: Any) -> None:
     cursor.execute("CREATE TABLE [a ]] (b'] ([x ]] int), y] int, [select] int)")
     cursor.bulkcopy("[a ]] (b']", [(1, 2)])

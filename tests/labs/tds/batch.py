@@ -17,7 +17,7 @@ from sqlglot.tokenizer_core import Token
 from labs.tds.errors import SqlError, unknown
 
 STARTS = {"IF", "DECLARE", "EXEC", "EXECUTE", "COMMIT", "ROLLBACK", "SAVE", "CREATE", "ALTER", "DROP",
-          "TRUNCATE", "BEGIN", "INSERT", "KILL"}  # fmt: skip
+          "TRUNCATE", "BEGIN", "INSERT", "KILL", "GRANT"}  # fmt: skip
 OPENING = STARTS | {"SET", "SELECT", "UPDATE", "DELETE", "MERGE", "WITH", "WHILE"}
 AFTER_ALTER = {"ADD", "ALTER", "DROP"}  # keywords that go on with ALTER TABLE
 
@@ -147,7 +147,7 @@ class _Reader:
         return at
 
     def ends(self, first: str, word: str, at: int) -> bool:
-        if word == ";" or (first, self.word(1)) == ("ALTER", "DATABASE"):
+        if word == ";" or first == "GRANT" or (first, self.word(1)) == ("ALTER", "DATABASE"):
             return word == ";"
         if word in ("END", "ELSE"):
             return True

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlglot.dialects.tsql import TSQL
 
-from labs.tds import ddl
+from labs.tds import ddl, rights
 from labs.tds.batch import Statement
 from labs.tds.errors import SqlError, unknown
 from labs.tds.objects import NAME, Column, Table
-from labs.tds.rows import check_rights
 from labs.tds.translate import Plan, Translator
 from labs.tds.types import TEXTS, Type
 from labs.tds.values import type_from_text
@@ -49,7 +48,7 @@ def describe(session: Session, path: str) -> None:
     session.reply.rows([""], [Type("int")], [[session.transaction.depth]])
     session.reply.done("SELECT", 1)
     table = session.translator().table(ddl.table_in(path))
-    check_rights(session, Plan("SELECT", "", (), reads=(table.path,)))
+    rights.require(session, "SELECT", table)
     columns = table.columns
     session.reply.columns([c.name for c in columns], [c.type for c in columns], map(_flags, columns))
     session.reply.done("SELECT", 0)

@@ -8,11 +8,11 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from labs.tds import rights
 from labs.tds.bulk import Load
 from labs.tds.encoding import Decoder, decoder
 from labs.tds.errors import SqlError, unknown
 from labs.tds.objects import Column
-from labs.tds.rows import check_rights
 from labs.tds.types import Type, read_type
 from labs.tds.values import filled
 
@@ -27,7 +27,7 @@ def load(session: Session, message: bytes) -> None:
     announced, session.announced = session.announced, None
     if announced is None:
         raise unknown("rows that no INSERT BULK announced")
-    check_rights(session, announced.plan)
+    rights.check(session, announced.plan)
     kinds, start = _described(message)
     for number, (kind, column) in enumerate(zip(kinds, announced.columns, strict=True), 1):
         if kind != column.type:

@@ -28,6 +28,10 @@ CREATE {temp} TABLE "{p}sys.index_columns" (object_id INT, index_id INT, index_c
 VIEWS = """
 CREATE TABLE "sys.types" (name TEXT, system_type_id INT, user_type_id INT, max_length INT);
 INSERT INTO "sys.schemas" (name, schema_id) VALUES ('dbo', 1), ('guest', 2), ('sys', 4);
+CREATE TABLE "sys.database_principals" (name TEXT COLLATE NOCASE UNIQUE,
+    principal_id INTEGER PRIMARY KEY AUTOINCREMENT, login TEXT);
+CREATE TABLE "sys.database_permissions" (class INT, major_id INT, grantee_principal_id INT,
+    permission_name TEXT);
 CREATE VIEW "sys.tables" AS SELECT * FROM "sys.objects" WHERE type = 'U';
 CREATE VIEW "sys.check_constraints" AS SELECT * FROM "sys.objects" WHERE type = 'C';
 CREATE VIEW "sys.default_constraints" AS SELECT * FROM "sys.objects" WHERE type = 'D';

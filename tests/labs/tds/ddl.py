@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 from sqlglot.dialects.tsql import TSQL
 
+from labs.tds import rights
 from labs.tds.errors import SqlError, unknown
 from labs.tds.kinds import kind_in, name_of
 from labs.tds.objects import Column, Index, Table, parts, quote
@@ -24,6 +25,7 @@ DECLARED = re.compile(r"@(\w+)\s+(?:AS\s+)?([A-Za-z]\w*(?:\s*\([^)]*\))?)", re.I
 def define(session: Session, statement: Statement) -> int:
     """Run a statement that changes tables."""
     if statement.words[:2] == ("CREATE", "SCHEMA"):
+        rights.require(session, "CREATE SCHEMA")
         session.catalogue.add_schema(parts(statement.text.split()[2])[0])
         return 0
     tree = read(statement.text)
@@ -42,9 +44,9 @@ def define(session: Session, statement: Statement) -> int:
 def _drop(session: Session, tree: exp.Drop) -> None:
     for node in tree.args["tables"]:
         found = session.catalogue.table(node.db or "dbo", name_of(node.this))
-        if found is not None:
+        if found and rights.may_drop(session, found):
             session.catalogue.drop(found)
-        elif not tree.args.get("exists"):
+        elif found or not tree.args.get("exists"):
             raise SqlError(3701, name=name_of(node.this))
 
 
@@ -115,6 +117,9 @@ class _Constraints:
 def _create_table(session: Session, tree: exp.Create) -> None:
     node = tree.this.this
     schema, name = node.db or "dbo", name_of(node.this)
+    if not name.startswith("#"):
+        rights.require(session, "CREATE TABLE")
+        rights.require(session, "ALTER", schema)
     if session.catalogue.table(schema, name):
         raise SqlError(2714, name=name)
     constraints = _Constraints(session, schema, name)
@@ -156,6 +161,7 @@ def _column(part: exp.ColumnDef, constraints: _Constraints) -> Column:
 
 def _create_index(session: Session, node: exp.Index, *, unique: bool) -> None:
     table = session.translator().table(node.args["table"])
+    rights.require(session, "ALTER", table)
     parameters = node.args["params"]
     columns = tuple(_key(part) for part in parameters.args["columns"])
     where = parameters.args.get("where")

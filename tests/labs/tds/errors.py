@@ -24,6 +24,7 @@ MESSAGES: dict[int, tuple[str, int]] = {
     547: ("The {verb} statement conflicted with the {kind} constraint \"{name}\". "
           "The conflict occurred in database \"{database}\", table \"{table}\"{column}.", 16),
     911: ("Database '{name}' does not exist. Make sure that the name is entered correctly.", 16),
+    1088: ('Cannot find the object "{name}" because it does not exist or you do not have permissions.', 16),
     1205: ("Transaction (Process ID {process}) was deadlocked on lock resources with another process and has "
            "been chosen as the deadlock victim. Rerun the transaction.", 13),
     1222: ("Lock request time out period exceeded.", 16),
@@ -34,6 +35,8 @@ MESSAGES: dict[int, tuple[str, int]] = {
     2628: ("String or binary data would be truncated in table '{table}', column '{column}'. "
            "Truncated value: '{value}'.", 16),
     2714: ("There is already an object named '{name}' in the database.", 16),
+    2760: ('The specified schema name "{name}" either does not exist or you do not have permission '
+           'to use it.', 16),
     2812: ("Could not find stored procedure '{name}'.", 16),
     3701: ("Cannot drop the table '{name}', because it does not exist or you do not have permission.", 11),
     3902: ("The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION.", 16),
@@ -56,6 +59,10 @@ MESSAGES: dict[int, tuple[str, int]] = {
     8152: ("String or binary data would be truncated.", 16),
     8169: ("Conversion failed when converting from a character string to uniqueidentifier.", 16),
     8179: ("Could not find prepared statement with handle {handle}.", 16),
+    15023: ("User, group, or role '{name}' already exists in the current database.", 16),
+    15025: ("The server principal '{name}' already exists.", 16),
+    15151: ("Cannot find the {kind} '{name}', because it does not exist or you do not have permission.", 16),
+    15247: ("User does not have permission to perform this action.", 16),
     18456: ("Login failed for user '{name}'.", 14),
     49999: ("The stand-in for SQL Server does not know: {statement}", 16),
 }  # fmt: skip

@@ -26,7 +26,7 @@ class Expressions:
         self._catalogue, self._variables = catalogue, variables
         self._kinds = Kinds(catalogue, variables)
         self._names: list[str] = []
-        self._reads: set[str] = set()
+        self._reads: set[Table] = set()
 
     def check(self, node: exp.Expr) -> str:
         """Return a condition of a table, translated."""
@@ -91,7 +91,7 @@ class Expressions:
         if not node.db and any(name.lower() == cte.alias.lower() for cte in ctes(node)):
             return node
         table = self.table(node)
-        self._reads.add(table.path)
+        self._reads.add(table)
         plain = table.name if table.name.startswith("#") else f"{table.schema}.{table.name}"
         changed = exp.Table(this=exp.to_identifier(plain, quoted=True))
         changed.set(

@@ -46,6 +46,7 @@ class Session(Protocol):
     def state(self) -> int: ...
     def variable(self, name: str) -> Any: ...
     def permitted(self, securable: str | None, kind: str, right: str) -> int | None: ...
+    def user_name(self) -> str | None: ...
     def next_identity(self, number: int) -> int: ...
 
 
@@ -93,7 +94,7 @@ def _functions(session: Session, db: sqlite3.Connection) -> dict[str, Callable[.
         "schema_name": lambda at=1: _one(db, 'SELECT name FROM "sys.schemas" WHERE schema_id = ?', at),
         "db_name": lambda: session.database, "db_id": lambda name=None: _number(name or session.database),
         "collationproperty": lambda name, what: 1252 if name and what.lower() == "codepage" else None,
-        "suser_sname": lambda: session.user, "user_name": lambda: "dbo",
+        "suser_sname": lambda: session.user, "user_name": session.user_name,
         "serverproperty": lambda name: PROPERTIES.get(name.lower()),
         "has_perms_by_name": session.permitted,
         "sysutcdatetime": _now, "sysdatetime": _now, "getdate": _now,

@@ -8,6 +8,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from labs.tds import rights
 from labs.tds.batch import Statement
 from labs.tds.errors import SqlError, unknown
 from labs.tds.translate import Plan
@@ -25,7 +26,7 @@ def query(session: Session, statement: Statement) -> None:
     if "DM_EXEC_SESSIONS" in statement.words:
         _enter_sessions(session)
     plan = session.plan(statement.text)
-    check_rights(session, plan)
+    rights.check(session, plan)
     if plan.locks and session.transaction.depth:
         session.transaction.lock()
     try:
@@ -44,7 +45,7 @@ def write(session: Session, statement: Statement) -> None:
     values = session.bound(plan)
     if plan.rows:
         values = _fitting(session, plan, [session.variables[name][0] for name in plan.names])(values)
-    check_rights(session, plan)
+    rights.check(session, plan)
 
     def change() -> int:
         try:
@@ -102,7 +103,7 @@ def _write_from(
         plan = session.plan(text)
         chosen = _chooser(plan, [name for name, _ in declared])
         fit = _fitting(session, plan, chosen([kind for _, kind in declared]))
-        check_rights(session, plan)
+        rights.check(session, plan)
         if plan.verb == "SELECT":
             raise unknown(f"an array of parameters for {text}")
         session.transaction.change(change, keep=True)
@@ -138,17 +139,6 @@ def _fitting(session: Session, plan: Plan, kinds: Sequence[Type]) -> Callable[[R
         return row
 
     return fit
-
-
-def check_rights(session: Session, plan: Plan) -> None:
-    """Raise SqlError 229 for a right that the test denied."""
-    wanted = [("SELECT", path) for path in plan.reads]
-    if plan.table:
-        wanted.append(("DELETE" if plan.verb == "TRUNCATE" else plan.verb, plan.table.path))
-    for right, path in wanted:
-        if session.server.denied(right, path):
-            schema, _, name = path.partition(".")
-            raise SqlError(229, right=right, name=name, database=session.database, schema=schema)
 
 
 def _enter_sessions(session: Session) -> None:

@@ -50,7 +50,7 @@ class Server:
     """A stand-in for SQL Server on 127.0.0.1; `port` 0 takes a free one."""
 
     def __init__(self, folder: Path, *, port: int = 0, user: str = USER, password: str = PASSWORD) -> None:
-        self._folder, self._user, self._password = folder, user, password
+        self._folder, self.user, self.logins = folder, user, {user: password}
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._databases: dict[str, Database] = {}
@@ -83,7 +83,7 @@ class Server:
 
     def url_of(self, database: str) -> str:
         """Return the URL of a database."""
-        place = f"{self._user}:{self._password}@127.0.0.1:{self.port}/{quote(database)}"
+        place = f"{self.user}:{self.logins[self.user]}@127.0.0.1:{self.port}/{quote(database)}"
         return f"mssql://{place}?TrustServerCertificate=yes&Encrypt=no"
 
     def exists(self, name: str) -> bool:
@@ -106,11 +106,15 @@ class Server:
 
     def session(self, user: str, password: str, database: str, look: Callable[[], None]) -> Session:
         """Log a client in. Raises SqlError 18456 or 4060."""
-        if (user, password) != (self._user, self._password):
+        if self.logins.get(user) != password:
             raise SqlError(18456, name=user)
         if (found := self._databases.get((database or "master").lower())) is None:
             raise SqlError(4060, name=database)
-        return Session(self, found, user, look, 50 + self.next_number())
+        session = Session(self, found, user, look, 50 + self.next_number())
+        if session.user_name() is None:
+            session.close()
+            raise SqlError(4060, name=database)
+        return session
 
     def next_number(self) -> int:
         """Return a number that was not used before."""

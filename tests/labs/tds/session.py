@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from labs.tds import bulk, bulk_rows, rows, statements
+from labs.tds import bulk, bulk_rows, rights, rows, statements
 from labs.tds.batch import If, Node, Statement, Try, parse
 from labs.tds.catalogue import Catalogue
 from labs.tds.errors import COMPILE, ROLL_BACK, SqlError, unknown
 from labs.tds.functions import VERSION, register
-from labs.tds.objects import parts, quote
+from labs.tds.objects import quote
 from labs.tds.transaction import Transaction
 from labs.tds.translate import Plan, Translator
 from labs.tds.types import Type
@@ -91,11 +91,12 @@ class Session:
         return known[name.upper()]
 
     def permitted(self, securable: str | None, kind: str | None, right: str) -> int | None:
-        """Return HAS_PERMS_BY_NAME(): NULL for what does not exist."""
-        path = ".".join(parts(securable)) if securable and kind and kind.upper() == "OBJECT" else None
-        if securable and path and self.catalogue.find(securable) is None:
-            return None
-        return int(not self.server.denied(right, path))
+        """Return HAS_PERMS_BY_NAME()."""
+        return rights.has_perms_by_name(self, securable, kind, right)
+
+    def user_name(self) -> str | None:
+        """Return USER_NAME(), or None for a login without a user here."""
+        return rights.user_name(self)
 
     def next_identity(self, number: int) -> int:
         """Return the next value of a table's identity; a rollback leaves a gap."""
@@ -255,4 +256,5 @@ def _unknown(_: Session, statement: Statement) -> None:
 VERBS: dict[str, Verb] = {
     "SELECT": rows.query, "WITH": rows.query, "INSERT": rows.write, "INSERT BULK": bulk.announce,
     "UPDATE": rows.write, "DELETE": rows.write, "TRUNCATE": rows.write, **statements.VERBS,
+    **rights.VERBS,
 }  # fmt: skip

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labs.tds import ddl
+from labs.tds import ddl, rights
 from labs.tds.batch import Statement
 from labs.tds.errors import SqlError, unknown
 from labs.tds.objects import parts
@@ -71,6 +71,7 @@ def set_(session: Session, statement: Statement) -> None:
         session.transaction.timeout = None if milliseconds < 0 else milliseconds / 1000
     elif found := IDENTITY_INSERT.match(statement.text):
         table = session.translator().table(ddl.table_in(found[1]))
+        rights.require(session, "ALTER", table)
         session.identity_insert = table.path if on else ""
         session.base.identities.pop(table.id, None)  # to go on behind what was given
     elif option in SWITCHES:
@@ -119,9 +120,6 @@ def define(session: Session, statement: Statement) -> None:
     if statement.words[1] == "DATABASE":
         _define_database(session, statement)
     else:
-        right = " ".join(statement.words[:2])
-        if session.server.denied(right, None):
-            raise SqlError(262, right=right, database=session.database)
         try:
             session.transaction.change(lambda: ddl.define(session, statement))
         except sqlite3.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlglot import exp
@@ -31,7 +32,7 @@ class Plan(NamedTuple):
     columns: tuple[tuple[str, Type | None], ...] = ()
     table: Table | None = None
     rows: tuple[Column, ...] = ()
-    reads: tuple[str, ...] = ()
+    reads: tuple[Table, ...] = ()
     source: str = ""
     locks: bool = False
 
@@ -62,7 +63,8 @@ class Translator(Expressions):
         else:
             raise unknown(text)
         locks = plan.verb != "SELECT" or not LOCKING.isdisjoint(plain(text)[1])
-        return plan._replace(names=tuple(self._names), locks=locks, reads=tuple(sorted(self._reads)))
+        reads = tuple(sorted(self._reads, key=attrgetter("path")))
+        return plan._replace(names=tuple(self._names), locks=locks, reads=reads)
 
     def expression(self, text: str) -> Plan:
         """Return the plan of a SELECT of one expression."""
@@ -201,6 +203,8 @@ class Translator(Expressions):
             others = [t for t in tables if t is not found]
         table = self.table(found)
         alias = f"`{found.alias or name_of(found.this)}`"
+        if conditions:
+            self._reads.add(table)
         where = " AND ".join(f"({write(self._translated(c))})" for c in conditions)
         listed = []
         for other in others:
