@@ -30,7 +30,7 @@ CREATE TABLE "sys.types" (name TEXT, system_type_id INT, user_type_id INT, max_l
 INSERT INTO "sys.schemas" (name, schema_id) VALUES ('dbo', 1), ('guest', 2), ('sys', 4);
 CREATE TABLE "sys.database_principals" (name TEXT COLLATE NOCASE UNIQUE,
     principal_id INTEGER PRIMARY KEY AUTOINCREMENT, login TEXT);
-CREATE TABLE "sys.database_permissions" (class INT, major_id INT, grantee_principal_id INT,
+CREATE TABLE "sys.database_permissions" (class INT, major_id INT NOT NULL, grantee_principal_id INT,
     permission_name TEXT);
 CREATE VIEW "sys.tables" AS SELECT * FROM "sys.objects" WHERE type = 'U';
 CREATE VIEW "sys.check_constraints" AS SELECT * FROM "sys.objects" WHERE type = 'C';

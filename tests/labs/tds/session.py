@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from labs.tds import bulk, bulk_rows, rights, rows, statements
+from labs.tds import bulk, bulk_rows, grants, rights, rows, statements
 from labs.tds.batch import If, Node, Statement, Try, parse
 from labs.tds.catalogue import Catalogue
 from labs.tds.errors import COMPILE, ROLL_BACK, SqlError, unknown
@@ -256,5 +256,5 @@ def _unknown(_: Session, statement: Statement) -> None:
 VERBS: dict[str, Verb] = {
     "SELECT": rows.query, "WITH": rows.query, "INSERT": rows.write, "INSERT BULK": bulk.announce,
     "UPDATE": rows.write, "DELETE": rows.write, "TRUNCATE": rows.write, **statements.VERBS,
-    **rights.VERBS,
+    **grants.VERBS,
 }  # fmt: skip
