@@ -93,6 +93,22 @@ def test_a_load_of_a_file_that_is_interrupted_again_and_again_completes(
     assert ids(table) == list(range(ROWS))
 
 
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_a_load_of_standard_input_resumes_with_its_name_and_the_same_stream(
+    number: Signals, table: Lab, options: dict[str, Any], adaptive: Command
+) -> None:
+    stream = [*command(table, "-"), "--format", "csv", "--load-id", "stream"]
+    codes = []
+    for share in (0.4, 2.0):
+        with (adaptive.folder / "t.csv").open("rb") as file, Run(stream, stdin=file, **options) as running:
+            moment = running.wait_until(lambda _, share=share: len(table.rows("t")) >= share * ROWS)
+            if moment:
+                running.send(number)
+            codes.append(running.wait())
+    assert codes == [130, 0]
+    assert ids(table) == list(range(ROWS))
+
+
 PROGRAM = """
 import sys
 import adaptive
