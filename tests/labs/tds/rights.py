@@ -62,8 +62,8 @@ def require(session: Session, right: str, on: Table | str | None = None) -> None
     if permits(session, right, on):
         return
     if isinstance(on, Table):
-        places = {"name": on.name, "schema": on.schema, "database": session.database}
-        raise SqlError(1088 if right == "ALTER" else 229, right=right, **places)
+        number = 1088 if right == "ALTER" else 229
+        raise SqlError(number, right=right, name=on.name, schema=on.schema, database=session.database)
     raise SqlError(2760, name=on) if on else SqlError(262, right=right, database=session.database)
 
 
