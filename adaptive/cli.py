@@ -108,7 +108,9 @@ def load(
         bool, _option("--at-least-once", "Without a ledger: commit every batch; a retry may repeat rows.")
     ] = False,
     dry_run: Annotated[bool, _option("--dry-run", "Read and check everything, write nothing.")] = False,
-    max_retries: Annotated[int, _option("--max-retries", "Further attempts at a batch.")] = 10,
+    max_retries: Annotated[
+        int | None, _option("--max-retries", "Further attempts at a batch; by default two minutes of them.")
+    ] = None,
     metrics_json: MetricsJson = None,
     config: Config = None,  # noqa: ARG001 - its callback has read it
     log_level: LogLevel = "error",

@@ -203,7 +203,7 @@ def _signals(coordinators: Sequence[Coordinator]) -> Iterator[None]:
         seen += 1
         for coordinator in coordinators:
             coordinator.interrupt()
-        if seen > 1 or not any(coordinator.reading for coordinator in coordinators):
+        if seen > 1 or not any(coordinator.busy for coordinator in coordinators):
             raise InterruptedLoadError(INTERRUPTED)
         with suppress(OSError):  # not through sys.stderr, which may be in the middle of a write
             os.write(2, STOPPING)

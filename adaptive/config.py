@@ -96,8 +96,9 @@ class Settings:
     `batch` is "adaptive", "tiers" or a number of records; `writers` and `workers` (parsers) are
     numbers of threads, None leaves them to the controller and to the machine; `queue_size` is in
     records; `linger` in milliseconds (None: files wait for a full batch, standard input 1 s,
-    `Pipeline` not at all); `max_rejected` is a number or a percentage ("5%"); `dead_letters` a path,
-    by default `./<load>.rejected.jsonl`; `load_id` names the load instead of its content; `again`
+    `Pipeline` not at all); `max_retries` are further attempts at a batch (None: as many as fit into two
+    minutes after the first failure); `max_rejected` is a number or a percentage ("5%"); `dead_letters` a
+    path, by default `./<load>.rejected.jsonl`; `load_id` names the load instead of its content; `again`
     loads what was loaded before once more; `dry_run` reads and checks everything and writes nothing;
     `at_least_once` lets a load without a ledger commit batch by batch. `on_full` says what a live
     producer meets when the queue is full: "block" (it waits), "reject" (QueueFull) or "slow" (it is
@@ -109,7 +110,7 @@ class Settings:
     workers: int | None = None
     queue_size: int = queue.MAX_RECORDS
     linger: float | None = None
-    max_retries: int = 10
+    max_retries: int | None = None
     dead_letters: str | None = None
     max_rejected: str | int | None = None
     load_id: str | None = None
@@ -127,7 +128,7 @@ class Settings:
         for name in ("writers", "workers", "queue_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"{name.replace('_', '-')} has to be at least 1, not {value}")
-        if (self.linger or 0) < 0 or self.max_retries < 0:
+        if (self.linger or 0) < 0 or (self.max_retries or 0) < 0:
             raise UsageError("linger and max-retries cannot be negative")
         self._check_names()
 

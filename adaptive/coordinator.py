@@ -5,41 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
-import tenacity
 
 from adaptive import feeder
 from adaptive.budget import Budget
 from adaptive.config import Settings, Target, open_sink
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
-from adaptive.delivery import RETRY_SECONDS, Identity
-from adaptive.errors import (
-    AdaptiveError,
-    InterruptedLoadError,
-    RefusedError,
-    SinkError,
-    SourceError,
-    TakenOverError,
-)
+from adaptive.delivery import Identity
+from adaptive.errors import AdaptiveError, InterruptedLoadError, SourceError
 from adaptive.flow import Flow
 from adaptive.identity import Input
-from adaptive.isolation import first_line
 from adaptive.ledger import Committed
 from adaptive.metrics import Metrics
-from adaptive.preparation import Preparation, Ready
-from adaptive.protocols import AGAIN, BatchSink, Sink, Source
+from adaptive.patience import Retry, finish, patiently
+from adaptive.preparation import Preparation, Ready, refusing
+from adaptive.protocols import BatchSink, Sink, Source
 from adaptive.result import LoadResult
 from adaptive.rows import Chunk, Field
 from adaptive.single_transaction import SingleTransaction
 
-T = TypeVar("T")
-
 UNDONE = "nothing is written: without a ledger a load is one transaction"
-INTERRUPTED = "interrupted; the same command resumes the load"
+LOOK = "look whether the rows are there before you load them again"
+RESUMES = "; the same command resumes the load"
+INTERRUPTED = f"interrupted{RESUMES}"
 STREAM_LINGER = 1.0  # seconds that rows of a stream wait for a full batch; files wait as long as it takes
 GRACE = 30.0  # seconds that accepted rows get to be written after an interruption
 
@@ -65,9 +57,10 @@ class Coordinator:
         self._preparation = Preparation(inputs, target, settings, types, replay=replay)
         self._identity = self._preparation.identity
         self._budget = Budget.parse(settings.max_rejected)
+        self._retry = Retry(settings.max_retries)
         self.table = target.table
         self._interrupted = threading.Event()
-        self.reading = False  # records are taken in: an interruption has to have them written
+        self.busy = False  # records are taken in: an interruption lets them be written
 
     def run(self) -> LoadResult:
         """Load what is not loaded yet, and return what came of it.
@@ -80,8 +73,8 @@ class Coordinator:
             open_sink(sink, self._target.url)
             if self._settings.dry_run:
                 return self._check(sink)
-            with _refusing(sink):
-                ready = self._patiently(sink, self._preparation.start)
+            with refusing(sink):
+                ready = patiently(sink, self._preparation.start, self._retry)
             if isinstance(ready, LoadResult):
                 return ready
             if self._preparation.alone:
@@ -95,7 +88,7 @@ class Coordinator:
 
     def _check(self, sink: Sink) -> LoadResult:
         """Read everything as the table's types, or the inferred ones, and write nothing but dead letters."""
-        with _refusing(sink):
+        with refusing(sink):
             fields = self._preparation.fields(sink)
         metrics = Metrics(time.monotonic())
         letters: list[DeadLetter] = []
@@ -115,15 +108,21 @@ class Coordinator:
 
     def _feed_alone(self, sink: Sink, ready: Ready) -> LoadResult:
         """Load everything in one transaction, which nothing but its commit makes visible."""
+        result = None
         with closing(self._target.keyed(sink)) as keyed:
             single = SingleTransaction(keyed)
             try:
                 result = self._feed(ready, lambda: single)
+                self.busy = True
+                single.end()
             except AdaptiveError as error:
-                if error.result:  # what it rejected is as undone as what it wrote
-                    Path(error.result.dead_letters).unlink(missing_ok=True)
-                raise type(error)(f"{error}; {UNDONE}") from error
-            single.end()
+                result = error.result or result
+                if result and result.dead_letters and not single.in_doubt:  # as undone as what it wrote
+                    Path(result.dead_letters).unlink(missing_ok=True)
+                known = LOOK if single.in_doubt else UNDONE
+                raise type(error)(f"{str(error).removesuffix(RESUMES)}; {known}") from error
+            finally:
+                self.busy = False
             return result
 
     def _feed(self, ready: Ready, make_sink: Callable[[], BatchSink]) -> LoadResult:
@@ -183,16 +182,16 @@ class Coordinator:
 
     def _pump(self, flow: Flow, fields: list[Field], committed: Committed, metrics: Metrics) -> None:
         """Put what is not settled into the flow and have it written."""
-        self.reading = True
+        self.busy = True
         try:
             flow.start()
             broken = self._put_all(flow, fields, committed, metrics)
-            flow.drain(GRACE if self._interrupted.is_set() else None)
+            flow.drain(self._interrupted, GRACE)
         except InterruptedLoadError as error:  # by a second signal, which waits for nobody
             flow.abort(error)
             raise
         finally:
-            self.reading = False
+            self.busy = False
         if broken:
             raise broken
         if self._interrupted.is_set():
@@ -213,8 +212,7 @@ class Coordinator:
         except InterruptedLoadError:
             raise
         except BaseException as error:
-            flow.abort(error)
-            flow.join(GRACE)
+            flow.stop(error, GRACE)
             raise
         return None
 
@@ -224,48 +222,9 @@ class Coordinator:
             yield from feeder.chunks(item.source, split, fields, self._settings.parsers, metrics)
 
     def _finish(self, sink: Sink, load: dict[str, Any], result: LoadResult) -> None:
-        """Mark the load done; its connection was idle all the time and may be gone by now."""
+        """Mark the load done; an error carries what came of it."""
         try:
-            self._patiently(sink, lambda sink: sink.finish(load))
-        except Exception as error:
-            failure: AdaptiveError = SinkError(first_line(error))
-            if isinstance(error, AdaptiveError):
-                failure = error
-            elif sink.classify(error) == "taken_over":
-                failure = TakenOverError("taken over by another run of the same load")
-            failure.result = result
-            raise failure from error
-
-    def _patiently(self, sink: Sink, act: Callable[[Sink], T]) -> T:
-        """Do what can be repeated until it succeeds, connecting anew after each failure that may pass."""
-
-        def attempt() -> T:
-            sink.open()
-            return act(sink)
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: _may_pass(sink, error)),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
-            stop=tenacity.stop_after_attempt(self._settings.max_retries + 1)
-            | tenacity.stop_after_delay(RETRY_SECONDS),
-            before_sleep=lambda _: sink.close(),
-            reraise=True,
-        )
-        return retrying(attempt)
-
-
-def _may_pass(sink: Sink, error: BaseException) -> bool:
-    return not isinstance(error, (AdaptiveError, OSError)) and sink.classify(error) in AGAIN
-
-
-@contextmanager
-def _refusing(sink: Sink) -> Iterator[None]:
-    """Raise what happens before the first row as a RefusedError, or SinkError if it may pass."""
-    try:
-        yield
-    except SourceError as error:
-        raise RefusedError(str(error)) from error
-    except AdaptiveError:
-        raise
-    except Exception as error:
-        raise (SinkError if _may_pass(sink, error) else RefusedError)(first_line(error)) from error
+            finish(sink, load, self._retry)
+        except AdaptiveError as error:
+            error.result = result
+            raise

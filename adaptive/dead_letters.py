@@ -15,6 +15,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -120,9 +121,12 @@ class DeadLetterFile:
         file = self._opened()
         end = _whole_lines(file)
         try:
-            os.ftruncate(file, end)  # an attempt that died left a part of a line
+            if end < os.fstat(file).st_size:
+                os.ftruncate(file, end)  # an attempt that died left a part of a line
             _write(file, lines if end else self._header + lines)
             os.fsync(file)
+            if not end:
+                _sync_folder(self.path)
         except OSError as error:
             os.ftruncate(file, end)
             raise AdaptiveError(f"cannot write dead letters to {self.path}: {error.strerror}") from error
@@ -194,6 +198,16 @@ def _whole_lines(file: int) -> int:
         return size
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
         return content.rfind(b"\n") + 1
+
+
+def _sync_folder(path: str) -> None:
+    """Wait until the name of a new file is on disk, too; some network file systems know no such wait."""
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _write(file: int, lines: bytes) -> None:

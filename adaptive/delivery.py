@@ -23,12 +23,11 @@ from adaptive.errors import AdaptiveError, SinkError, TakenOverError
 from adaptive.idempotency import Once
 from adaptive.isolation import Isolation, first_line
 from adaptive.metrics import Metrics
+from adaptive.patience import Retry
 from adaptive.protocols import AGAIN, BatchSink, Rejection, Verdict
 from adaptive.rows import Batch, Position, Reject, Row
 
 log = logging.getLogger("adaptive")
-
-RETRY_SECONDS = 120.0  # longer than the sessions' server-side limits (60 s), which settle doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +53,6 @@ class Outcome:
     seconds: float  # of the transaction that committed
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How long to try again: attempts after the first, and seconds in all."""
-
-    attempts: int = 10
-    seconds: float = RETRY_SECONDS
-    wait: Callable[[float], None] = time.sleep
-
-
 class DeliveryError(Exception):
     """An attempt failed; `verdict` is the sink's."""
 
@@ -82,7 +72,7 @@ class Delivery:
         metrics: Metrics,
         retry: Retry,
         *,
-        on_overload: Callable[[], None] | None = None,
+        on_overload: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_overload = on_overload
@@ -92,15 +82,17 @@ class Delivery:
         self._previous: str | None = None  # the receipt that the next one replaces
         self._earlier = 0  # rows that it stands for
         self._settled: Outcome | None = None  # of the attempt whose commit is in doubt
+        self._overloads = 0  # that this batch has met
 
     def deliver(self, batch: Batch) -> Outcome:
         """Write a batch exactly once and return what became of it.
 
         Raises TakenOverError if another run owns the load, SinkError if the database stops it.
         """
-        self._settled = None
+        self._settled, self._overloads = None, 0
+        retrying = self._retry.calling(_may_pass, self._note_retry)
         try:
-            outcome: Outcome = self._retrying()(self._attempt, batch)
+            outcome: Outcome = retrying(self._attempt, batch)
         except DeliveryError as failure:
             raise self._final(failure) from failure.error
         if self._identity.receipts == "replaced":
@@ -113,25 +105,13 @@ class Delivery:
         self._open = False
         self._sink.close()
 
-    def _retrying(self) -> tenacity.Retrying:
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, DeliveryError) and error.verdict in AGAIN
-            ),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
-            stop=tenacity.stop_after_attempt(self._retry.attempts + 1)
-            | tenacity.stop_after_delay(self._retry.seconds),
-            before_sleep=self._note_retry,
-            sleep=self._retry.wait,
-            reraise=True,
-        )
-
     def _note_retry(self, state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
         if isinstance(failure, DeliveryError):
             self._metrics.count("retry")
             self._metrics.error("transient" if failure.verdict == "retry" else failure.verdict)
-            if failure.verdict == "overload" and self._on_overload:
+            if failure.verdict == "overload":
+                self._overloads += 1
                 self._on_overload()
             log.warning("attempt %d failed (%s): %s", state.attempt_number, failure.verdict, failure)
 
@@ -203,7 +183,7 @@ class Delivery:
         rows = batch.rows()
         if not len(rows):
             return [], 0
-        refused: Iterable[Rejection] = Isolation(rows, write, self._sink)
+        refused: Iterable[Rejection] = self._isolated(rows, write)
         if self._identity.idempotency_key:
             once = Once(rows, self._identity.idempotency_key, self._sink)
             refused = list(once.write(lambda chosen, turn: self._write_some(batch, turn, chosen, write)))
@@ -221,7 +201,11 @@ class Delivery:
         if self._identity.by_position and len(indexes) < len(batch):
             others = sorted(set(range(len(batch))).difference(indexes))
             self._sink.begin(self._receipt(batch, [batch.position(index) for index in others]))
-        return Isolation(rows, write, self._sink)
+        return self._isolated(rows, write)
+
+    def _isolated(self, rows: Any, write: Callable[[Any], list[Rejection]]) -> Isolation:
+        """Return the writing of rows, in smaller pieces after overloads; transaction and receipt stay one."""
+        return Isolation(rows, write, self._sink, most=max(1, len(rows) >> self._overloads))
 
     def _final(self, failure: DeliveryError) -> AdaptiveError:
         error = failure.error
@@ -230,6 +214,10 @@ class Delivery:
         if failure.verdict == "in_doubt":
             return SinkError(f"the connection is lost and does not come back: {first_line(error)}")
         return SinkError(first_line(error))
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, DeliveryError) and error.verdict in AGAIN
 
 
 def _row(rows: Any, index: int) -> Row:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from adaptive import limits
 from adaptive.backpressure import Pace
@@ -14,15 +14,19 @@ from adaptive.batching import Adaptive, Batcher, Fixed, Policy, Tiers
 from adaptive.budget import Budget
 from adaptive.config import MAX_WRITERS, Settings
 from adaptive.dead_letters import DeadLetterFile
-from adaptive.delivery import Delivery, Identity, Outcome, Retry
+from adaptive.delivery import Delivery, Identity, Outcome
 from adaptive.errors import AdaptiveError, SinkError
+from adaptive.isolation import first_line
 from adaptive.metrics import Metrics
+from adaptive.patience import Retry
 from adaptive.protocols import BatchSink, Limit, Mode
 from adaptive.queue import Depth, Queue
 from adaptive.rows import Batch, Chunk, Position
 from adaptive.watermark import Watermark
 
 log = logging.getLogger("adaptive")
+
+LOOK_SECONDS = 0.5  # between two looks whether somebody has lost patience with the writers
 
 
 class Flow:
@@ -55,7 +59,7 @@ class Flow:
         self._budget = Budget.parse(settings.max_rejected)
         self._rejected, self._settled = rejected_before, settled_before
         self._stopping = threading.Event()
-        self._retry = Retry(settings.max_retries, wait=self._wait)
+        self._retry = Retry(settings.max_retries, wait=self._stopping.wait, stopped=self._stopping.is_set)
         first = make_sink()
         self.queue = Queue(settings.queue_size, clock=clock, pull=pull)
         ceiling = min(limits.CEILING, max(1, self.queue.max_records // 4), first.max_rows or limits.CEILING)
@@ -72,7 +76,8 @@ class Flow:
         self._pace = pace
         self._watermark = watermark
         self._lock = threading.Lock()
-        self._threads: dict[int, threading.Thread] = {}
+        self._threads: list[threading.Thread] = []
+        self._writing: set[int] = set()  # the numbers of the writers that go on
 
     def start(self) -> None:
         """Start the writers."""
@@ -90,7 +95,7 @@ class Flow:
         self.metrics.spent("reader", "waiting", now - before)
         self.took(chunk, now)
         if self._pace:
-            self._wait(self._pace.wait(chunk.count, self.queue.filled))
+            self._stopping.wait(self._pace.wait(chunk.count, self.queue.filled))
 
     def took(self, chunk: Chunk, now: float) -> None:
         """Count a chunk that has entered the queue."""
@@ -109,25 +114,33 @@ class Flow:
             with self._lock:
                 self.batcher.hurry -= 1
 
-    def drain(self, timeout: float | None = None) -> None:
+    def drain(self, hurried: threading.Event | None = None, grace: float = threading.TIMEOUT_MAX) -> None:
         """Write everything that was taken in, and end.
 
-        Raises what stopped the writers, SinkError if they need more than `timeout` seconds.
+        Raises what stopped the writers, SinkError if they need more than `grace` seconds from the moment
+        that `hurried` is set.
         """
         self.queue.close()
-        if not self.join(timeout):
+        if not self._ended(hurried or threading.Event(), grace):
             self.abort(SinkError("the database did not take the rest in time"))
         if error := self.queue.error:
             raise error
 
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until the writers have ended; False if they need more than `timeout` seconds."""
-        deadline = None if timeout is None else self._clock() + timeout
+    def stop(self, error: BaseException, grace: float) -> None:
+        """Abort, and wait up to `grace` seconds for what is under way."""
+        self.abort(error)
+        self._ended(self._stopping, grace)
+
+    def _ended(self, hurried: threading.Event, grace: float) -> bool:
+        """Wait until the writers have ended; False if they need more than `grace` seconds in a hurry."""
+        deadline = None
         while alive := self._alive():
-            left = None if deadline is None else deadline - self._clock()
-            if left is not None and left <= 0:
+            now = self._clock()
+            if hurried.is_set():
+                deadline = deadline or now + grace
+            if deadline and now >= deadline:
                 return False
-            alive[0].join(left)
+            alive[0].join(LOOK_SECONDS)
         return True
 
     def abort(self, error: BaseException) -> None:
@@ -139,20 +152,34 @@ class Flow:
 
     def _alive(self) -> list[threading.Thread]:
         with self._lock:
-            return [thread for thread in self._threads.values() if thread.is_alive()]
+            return [thread for thread in self._threads if thread.is_alive()]
 
     def _start_missing(self) -> None:
-        self._threads = {number: thread for number, thread in self._threads.items() if thread.is_alive()}
         for number in range(self.limit.writers):
-            if number not in self._threads:
+            if number not in self._writing:
+                self._writing.add(number)
                 thread = threading.Thread(
                     target=self._write, args=(number,), name=f"writer-{number}", daemon=True
                 )
-                self._threads[number] = thread
+                self._threads.append(thread)
                 thread.start()
 
+    def _goes_on(self, number: int) -> bool:
+        with self._lock:
+            if number >= self.limit.writers:
+                self._writing.discard(number)
+            return number in self._writing
+
     def _write(self, number: int) -> None:
-        delivery = Delivery(
+        try:
+            with closing(self._delivery()) as delivery:
+                while self._goes_on(number) and self._write_next(delivery):
+                    pass
+        except BaseException as error:
+            self.abort(error if isinstance(error, AdaptiveError) else _unexpected(error))
+
+    def _delivery(self) -> Delivery:
+        return Delivery(
             self._make_sink(),
             self._identity,
             self._dead_letters,
@@ -161,21 +188,19 @@ class Flow:
             on_overload=self._overloaded,
             clock=self._clock,
         )
-        try:
-            while number < self.limit.writers:
-                before = self._clock()
-                batch = self.batcher.next()
-                taken = self._clock()
-                self.metrics.spent("writer", "idle", taken - before)
-                if batch is None:
-                    break
-                outcome = delivery.deliver(batch)
-                self.metrics.spent("writer", "busy", self._clock() - taken)
-                self._settle(batch, outcome)
-        except BaseException as error:
-            self.abort(error if isinstance(error, AdaptiveError) else _unexpected(error))
-        finally:
-            delivery.close()
+
+    def _write_next(self, delivery: Delivery) -> bool:
+        """Write the next batch; False at the end of the input."""
+        before = self._clock()
+        batch = self.batcher.next()
+        taken = self._clock()
+        self.metrics.spent("writer", "idle", taken - before)
+        if batch is None:
+            return False
+        outcome = delivery.deliver(batch)
+        self.metrics.spent("writer", "busy", self._clock() - taken)
+        self._settle(batch, outcome)
+        return True
 
     def _settle(self, batch: Batch, outcome: Outcome) -> None:
         now = self._clock()
@@ -222,9 +247,6 @@ class Flow:
         )
         self.metrics.depth(self._clock(), self.queue.depth.records)
 
-    def _wait(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
-
 
 def _limit(settings: Settings, mode: Mode, max_writers: int | None, ceiling: int) -> Limit:
     # The last row of a key has to win: batches of one key may not overtake each other.
@@ -243,6 +265,14 @@ def _policy(settings: Settings, limit: Limit) -> Policy:
 
 
 def _unexpected(error: BaseException) -> BaseException:
+    """Return what stops the load instead of an error that nobody expects of a sink."""
     if isinstance(error, OSError):
-        return SinkError(f"{error.filename or 'the system'}: {error.strerror or error}")
-    return error
+        failure = SinkError(f"{error.filename or 'the system'}: {error.strerror or error}")
+    elif isinstance(error, MemoryError):
+        failure = SinkError("there is not enough memory")
+    elif isinstance(error, Exception):
+        failure = SinkError(f"{type(error).__name__}: {first_line(error)} (--log-level debug says where)")
+    else:
+        return error
+    failure.__cause__ = error
+    return failure

@@ -7,9 +7,8 @@ from typing import Any
 
 from adaptive.protocols import BatchSink, Rejection
 
-FIRST_WINDOW = (
-    16  # rows tried at once behind a bad row, at the least: with 64, all bad costs four times as much
-)
+# Rows tried at once behind a bad row, at the least: with 64, all bad costs four times as much.
+FIRST_WINDOW = 16
 GROWTH = 6  # of the window: with 2, one bad row in 100,000 costs up to 28 further writes, with 6 at most 24
 
 
@@ -21,13 +20,20 @@ class Isolation:
     written, it is skipped. Without a hint, halving finds it in log2(n) writes: once a piece has
     failed and its first half went in, the bad row is known to be in the second. The rows behind a
     bad one are tried in a window that follows the distance between bad rows and grows while all
-    is well, so that many bad rows do not make the work quadratic.
+    is well, so that many bad rows do not make the work quadratic. No piece has more than `most` rows.
     """
 
-    def __init__(self, rows: Any, write: Callable[[Any], list[Rejection]], sink: BatchSink) -> None:
+    def __init__(
+        self,
+        rows: Any,
+        write: Callable[[Any], list[Rejection]],
+        sink: BatchSink,
+        *,
+        most: int | None = None,
+    ) -> None:
         self._rows, self._write, self._sink = rows, write, sink
         self._at = 0  # everything before is written or refused
-        self._window = len(rows)
+        self._window = self._most = most or len(rows)
         self._last_bad = 0
         self._bad_before: int | None = None  # a bad row stands in at … bad_before - 1
         self._error: BaseException | None = None  # set if it is bad_before - 1 itself
@@ -49,7 +55,7 @@ class Isolation:
         if self._bad_before is not None:
             suspects = self._bad_before - self._at
             size = suspects - 1 if self._error else suspects // 2
-        return min(max(1, size), len(self._rows) - self._at)
+        return min(max(1, size), self._most, len(self._rows) - self._at)
 
     def _try(self, size: int) -> Iterator[Rejection]:
         try:

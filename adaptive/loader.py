@@ -52,7 +52,7 @@ class Options(TypedDict, total=False):
     workers: int | None
     queue_size: int
     linger: float
-    max_retries: int
+    max_retries: int | None
     dead_letters: str | None
     max_rejected: str | int | None
     load_id: str | None

@@ -5,19 +5,21 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Self
 
 from adaptive import columns
 from adaptive.backpressure import Pace
-from adaptive.config import LEDGER, Settings, Target, columns_of, keeps_keys, one_transaction
+from adaptive.config import LEDGER, Settings, Target, columns_of, keeps_keys, one_transaction, open_sink
 from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Identity
-from adaptive.errors import AdaptiveError, QueueFull, RefusedError, UsageError
+from adaptive.errors import QueueFull, UsageError
 from adaptive.flow import Flow
-from adaptive.isolation import first_line
 from adaptive.metrics import Metrics, Snapshot
+from adaptive.patience import Retry, finish, patiently
+from adaptive.preparation import refusing
 from adaptive.protocols import Mode
 from adaptive.rows import Chunk, Column, Row
 from adaptive.sources.rows import size_of
@@ -61,9 +63,11 @@ class Pipeline:
         self._buffer: list[Row] = []
         self._accepted = 0.0  # when the first record of the buffer came
         self._next = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._watermark = Watermark()
         settings = settings or Settings()
+        self._retry = Retry(settings.max_retries)
         if one_transaction(self._target, settings):
             raise UsageError("records that keep coming cannot be one transaction: say at_least_once, too")
         self._collect = min(COLLECT, settings.queue_size)
@@ -106,12 +110,16 @@ class Pipeline:
     def put(self, record: Row) -> None:
         """Take a record in; if the queue is full, do what the setting `on_full` says (wait).
 
-        Raises what stopped the writers (SinkError, TakenOverError, TooManyRejectsError), or QueueFull:
-        then the record was not taken.
+        Raises what stopped the writers (SinkError, TakenOverError, TooManyRejectsError), QueueFull, TypeError
+        for a record that is no mapping, or UsageError after `close`: then the record was not taken.
         """
         if error := self._flow.queue.error:
             raise error
+        if not isinstance(record, Mapping):
+            raise TypeError(f"a record is a mapping of column to value, not {type(record).__name__}")
         with self._lock:
+            if self._closed:
+                raise UsageError("the pipeline is closed")
             if self._hands_back and self._is_full():
                 self._hand_back()
             if not self._buffer:
@@ -140,28 +148,27 @@ class Pipeline:
 
         Raises what stopped the writers.
         """
-        if self._flow.queue.depth.closed:
-            return
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             self._push(self._flow.put)
         self._flow.drain()
-        with self._target.sink() as sink:
-            sink.finish(self._load)
+        if self._target.has_ledger:
+            with closing(self._target.sink()) as sink:
+                finish(sink, self._load, self._retry)
 
     def metrics(self) -> Snapshot:
         """Return the metrics so far."""
         return self._flow.metrics.snapshot(self._clock())
 
     def _prepare(self) -> None:
-        try:
-            with self._target.sink() as sink:
-                found = [Column(*column) for column in sink.prepare(self._load)]
-                if "schemaless" not in sink.capabilities:
-                    columns.check_key(self._target.idempotency_key, found)
-        except AdaptiveError:
-            raise
-        except Exception as error:
-            raise RefusedError(first_line(error)) from error
+        with closing(self._target.sink()) as sink:
+            open_sink(sink, self._target.url)
+            with refusing(sink):
+                found = patiently(sink, lambda sink: sink.prepare(self._load), self._retry)
+            if "schemaless" not in sink.capabilities:
+                columns.check_key(self._target.idempotency_key, [Column(*column) for column in found])
 
     def _is_full(self) -> bool:
         queue = self._flow.queue
@@ -187,8 +194,6 @@ class Pipeline:
     def _push(self, put: Callable[[Chunk], None]) -> None:
         if self._buffer:
             rows, self._buffer = self._buffer, []
-            chunk = Chunk(
-                self._next, len(rows), rows, nbytes=size_of(rows[0]) * len(rows), accepted=self._accepted
-            )
+            chunk = Chunk(self._next, len(rows), rows, nbytes=size_of(rows), accepted=self._accepted)
             self._next += len(rows)
             put(chunk)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from adaptive import columns
 from adaptive.config import Settings, Target, keeps_keys, one_transaction
-from adaptive.errors import RefusedError
+from adaptive.errors import AdaptiveError, RefusedError, SinkError, SourceError
 from adaptive.identity import Input, LoadIdentity, day
+from adaptive.isolation import first_line
 from adaptive.ledger import Committed
+from adaptive.patience import may_pass
 from adaptive.protocols import Sink
 from adaptive.result import LoadResult
 from adaptive.rows import Column, Field
@@ -125,3 +128,16 @@ class Preparation:
             f"table {self._target.table} is empty, but the ledger says that {rows:,} rows of "
             f"{self.identity.name} are in it; --again loads them again"
         )
+
+
+@contextmanager
+def refusing(sink: Sink) -> Iterator[None]:
+    """Raise what happens before the first row as a RefusedError, or SinkError if it may pass."""
+    try:
+        yield
+    except SourceError as error:
+        raise RefusedError(str(error)) from error
+    except AdaptiveError:
+        raise
+    except Exception as error:
+        raise (SinkError if may_pass(sink, error) else RefusedError)(first_line(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adaptive.around import AroundSink
-from adaptive.errors import SinkError
+from adaptive.errors import AdaptiveError, SinkError
 from adaptive.isolation import first_line
 from adaptive.protocols import BatchSink, Verdict
 
@@ -16,6 +16,7 @@ class SingleTransaction(AroundSink):
     def __init__(self, sink: BatchSink) -> None:
         super().__init__(sink)
         self._begun = False
+        self.in_doubt = False  # the commit was sent, and nobody knows what came of it
 
     def open(self) -> None:
         """Do nothing: the sink is open."""
@@ -33,18 +34,14 @@ class SingleTransaction(AroundSink):
         """Do nothing: `end` commits all batches."""
 
     def end(self) -> None:
-        """Commit everything. Raises SinkError, which says what is known."""
+        """Commit everything. Raises SinkError, or an AdaptiveError such as an interruption."""
+        if not self._begun:
+            return
         try:
-            if self._begun:
-                self._sink.commit()
+            self._sink.commit()
         except Exception as error:
-            doubt = self._sink.classify(error) == "in_doubt"
-            known = (
-                "look whether the rows are there before you load them again"
-                if doubt
-                else "nothing is written"
-            )
-            raise SinkError(f"{first_line(error)}; {known}") from error
+            self.in_doubt = isinstance(error, AdaptiveError) or self._sink.classify(error) == "in_doubt"
+            raise error if isinstance(error, AdaptiveError) else SinkError(first_line(error)) from error
 
     def classify(self, error: BaseException) -> Verdict:
         """Say what an error means: nothing can be tried again, since the batches before are gone, too."""

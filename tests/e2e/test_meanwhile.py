@@ -1,14 +1,18 @@
-"""The table or the ledger is dropped or emptied while a load is under way, or between two of its runs."""
+"""The table or the ledger is dropped, emptied or locked while a load runs, or between two of its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
+import psycopg
 import pytest
-from labs import Lab
+from labs import Lab, postgres_lab
 
 import adaptive as package
+from adaptive import coordinator, loader
 from adaptive.errors import RefusedError, SinkError, SourceError, TakenOverError
 from adaptive.rows import Row
 
@@ -87,3 +91,25 @@ def test_a_forgotten_ledger_lets_no_key_in_twice(stopped: Lab) -> None:
     done = load(stopped, items(0, ROWS))
     assert (done.written, done.rejected_count) == (ROWS - HALF, HALF)
     assert len(stopped.rows("items")) == ROWS
+
+
+def test_an_interruption_ends_a_load_whose_last_rows_the_database_does_not_take(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "GRACE", 0.0)
+    read = Event()
+    with postgres_lab(postgres_server) as lab, psycopg.connect(lab.url) as link:
+        lab.make_items()
+
+        def rows() -> Iterator[Row]:
+            yield from items(0, ROWS)
+            link.execute("LOCK TABLE items")
+            read.set()
+
+        [load] = loader.plan(rows(), lab.url, table="items")
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(load.run)
+            read.wait()
+            load.interrupt()
+            with pytest.raises(SinkError, match="in time"):
+                running.result()

@@ -195,3 +195,54 @@ def test_a_lost_connection_loses_and_repeats_nothing(blocked: PostgresLab) -> No
         pipeline.flush()
         assert time.monotonic() < deadline
     assert ids(blocked) == list(range(3_000))
+
+
+def test_a_closed_pipeline_takes_nothing(items: Lab) -> None:
+    with Pipeline(items.url, table="items") as pipeline:
+        pipeline.put(item(1))
+    with pytest.raises(UsageError, match="closed"):
+        pipeline.put(item(2))
+    assert ids(items) == [1]
+
+
+def test_what_is_put_while_another_thread_closes_is_written_or_refused(items: Lab) -> None:
+    pipeline = Pipeline(items.url, table="items")
+    taken: list[int] = []
+    flows = threading.Event()
+
+    def produce() -> None:
+        for number in range(100_000):
+            try:
+                pipeline.put(item(number))
+            except UsageError:
+                return
+            taken.append(number)
+            if number == 700:
+                flows.set()
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    flows.wait()
+    pipeline.close()
+    producer.join()
+    assert ids(items) == taken
+    assert adds_up(pipeline)
+
+
+def test_what_is_no_record_is_refused_at_once(items: Lab) -> None:
+    with Pipeline(items.url, table="items") as pipeline:
+        pipeline.put(item(1))
+        with pytest.raises(TypeError, match="mapping"):
+            pipeline.put(["no", "mapping"])  # type: ignore[arg-type]
+        pipeline.put(item(2))
+    assert ids(items) == [1, 2]
+
+
+def test_a_connection_that_is_refused_at_the_end_is_tried_again(items: Lab) -> None:
+    with Pipeline(items.url, table="items", settings=Settings(batch=10)) as pipeline:
+        for number in range(50):
+            pipeline.put(item(number))
+        pipeline.flush()
+        items.break_links()
+    with items.sink("items") as sink:
+        assert [row["state"] for row in sink.loads()] == ["done"]

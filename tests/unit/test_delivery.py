@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive.dead_letters import DeadLetterFile, read
-from adaptive.delivery import Delivery, Identity, Outcome, Retry
+from adaptive.delivery import Delivery, Identity, Outcome
 from adaptive.errors import SinkError, TakenOverError
 from adaptive.metrics import Metrics
+from adaptive.patience import Retry
 from adaptive.protocols import Rejection, Sink, Verdict
 from adaptive.rows import Batch, Chunk, Position, Reject
 
@@ -311,3 +312,46 @@ def test_close_disconnects_and_the_next_batch_opens_again(folder: Path) -> None:
     assert not bench.sink.connected
     bench.delivery.deliver(batch_of(1, 1))
     assert bench.database.rows == [0, 1]
+
+
+def test_what_has_failed_is_tried_for_a_time_after_the_first_failure_however_long_that_took(
+    folder: Path,
+) -> None:
+    now = [500.0]  # the first attempt has taken that long
+
+    def wait(_: float) -> None:
+        now[0] += 50
+
+    def deliver(faults: int, name: str) -> Outcome:
+        bench = Bench(Database([("before commit", "retry")] * faults), folder / name)
+        bench.delivery._retry = Retry(seconds=120, wait=wait, clock=lambda: now[0])
+        return bench.delivery.deliver(batch_of(0, 3))
+
+    assert deliver(3, "x").written == 3
+    with pytest.raises(SinkError):
+        deliver(4, "y")
+
+
+def test_nothing_is_tried_again_once_the_load_has_stopped(folder: Path) -> None:
+    bench = Bench(Database([("before commit", "retry")] * 3), folder / "x")
+    bench.delivery._retry = Retry(wait=bench.waits.append, stopped=lambda: True)
+    with pytest.raises(SinkError):
+        bench.delivery.deliver(batch_of(0, 3))
+    assert bench.waits == []
+
+
+def test_a_batch_that_is_too_much_at_once_is_written_in_pieces_under_one_receipt(folder: Path) -> None:
+    bench = Bench(Database(), folder / "x")
+    sizes: list[int] = []
+    write = bench.sink.write
+
+    def limited(rows: Sequence[Mapping[str, Any]]) -> list[Rejection]:
+        sizes.append(len(rows))
+        if len(rows) > 30:
+            raise FaultError("overload")
+        return write(rows)
+
+    bench.sink.write = limited  # type: ignore[method-assign]
+    assert bench.delivery.deliver(batch_of(0, 100)).written == 100
+    assert sizes == [100, 50, 25, 25, 25, 25]
+    assert len(bench.database.receipts) == 1

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive.dead_letters import DeadLetterFile
-from adaptive.delivery import Delivery, Identity, Outcome, Retry
+from adaptive.delivery import Delivery, Identity, Outcome
 from adaptive.metrics import Metrics
+from adaptive.patience import Retry
 from adaptive.protocols import BatchSink, Rejection
 from adaptive.rows import Batch, Chunk, Reject, Row
 
