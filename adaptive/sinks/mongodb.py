@@ -860,9 +860,14 @@ def _worst(error: BulkWriteError) -> Verdict:
 
 
 def _reason(failure: Mapping[str, Any]) -> str:
-    """Return the server's words about a refused document, with what a validator says."""
-    details = failure.get("errInfo", {}).get("details")
-    return str(failure["errmsg"]) + (f": {json.dumps(details, default=str)[:500]}" if details else "")
+    """Return the server's words about a refused document, with what a validator says.
+
+    After a megabyte of words in one answer there are none; of a taken key there is still its value.
+    """
+    words, details = failure["errmsg"], failure.get("errInfo", {}).get("details")
+    if not words:
+        words, details = f"refused with code {failure['code']}, as others before", failure.get("keyValue")
+    return str(words) + (f": {json.dumps(details, default=str)[:500]}" if details else "")
 
 
 def _unfit(row: Mapping[str, Any], limit: int) -> str | None:

@@ -754,6 +754,15 @@ def test_a_command_that_is_refused_as_a_whole_is_narrowed_to_its_document(wire: 
         assert names(db) == {1: "n1"}
 
 
+def test_a_refused_row_has_a_reason_when_the_server_has_run_out_of_words(db: MongoLab) -> None:
+    many = 25_000  # errors of 55 characters or more, of which an answer holds a megabyte
+    with prepared(db, key=("k",)) as sink:
+        refused = batch(sink, pa.table({"k": [7] * many}), segments=[(0, 0, many - 1)])
+    assert [index for index, _, _ in refused] == list(range(1, many))
+    assert "E11000" in refused[0][2]
+    assert refused[-1][2] == 'refused with code 11000, as others before: {"k": 7}'
+
+
 def test_a_missing_right_is_named(wire: WireServer) -> None:
     denied = {"ok": 0, "code": 13, "errmsg": "not authorized on market to execute command { create }"}
     with mongo_lab(wire.url) as db, db.sink("t") as sink:

@@ -25,6 +25,7 @@ from labs.mongo_wire.documents import (
 )
 
 MOST_OPERATIONS = 100_000  # in one command
+WORDS = 1_048_576  # characters of errors in an answer, after which they have none
 HELLO: Document = {
     "helloOk": True,
     "isWritablePrimary": True,
@@ -134,7 +135,7 @@ class Commands:
         """Carry operations out one by one; return what they gave, and the errors of the others."""
         if not 0 < len(operations) <= MOST_OPERATIONS:
             raise RefusedError(16, f"Write batch sizes must be between 1 and {MOST_OPERATIONS}")
-        done, errors, crashes = [], list[Document](), self.crashes
+        done, errors, crashes, words = [], list[Document](), self.crashes, WORDS
         for index, operation in enumerate(operations):
             try:
                 with self._lock:
@@ -142,7 +143,8 @@ class Commands:
                         raise CrashError
                     done.append(apply(index, operation))
             except RefusedError as error:
-                errors.append({"index": index, **error.answer})
+                errors.append({"index": index, **error.answer, **({} if words > 0 else {"errmsg": ""})})
+                words -= len(error.answer["errmsg"])
                 if command.get("ordered", True):
                     break
         return done, {"writeErrors": errors} if errors else {}
