@@ -97,7 +97,7 @@ SETTINGS = """
     SET QUOTED_IDENTIFIER ON; SET NUMERIC_ROUNDABORT OFF; SET TRANSACTION ISOLATION LEVEL READ COMMITTED"""
 SERVER = """
     SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)),
-        CAST(SERVERPROPERTY('Edition') AS nvarchar(128)), DB_NAME(), SUSER_SNAME(), SCHEMA_NAME()"""
+        CAST(SERVERPROPERTY('Edition') AS nvarchar(128)), DB_NAME(), USER_NAME(), SCHEMA_NAME()"""
 LOCATE = """
     SELECT s.name, o.name, o.object_id, o.type
     FROM sys.objects AS o JOIN sys.schemas AS s ON s.schema_id = o.schema_id
@@ -385,7 +385,8 @@ class SqlserverSink:
         self._tables = words if self._ledger else ()
         table = self._locate()
         if not table.oid and schema is None:
-            raise LookupError(f"table {table} does not exist; create it first (or load with --create)")
+            why = "does not exist, or this user has no right on it"  # the catalogue shows it to others only
+            raise LookupError(f"table {table} {why}; create it first (or load with --create)")
         if missing := self._missing_rights(table):
             raise PermissionError(f"rights are missing on {table}; run: {'; '.join(missing)}")
         with self._transaction("ledger"):
@@ -457,6 +458,9 @@ class SqlserverSink:
             table = self._locate()
             found.append(f"table {table} {'exists' if table.oid else 'does not exist'}")
             found += [f"a right is missing: {grant}" for grant in self._missing_rights(table)]
+            if any(column.identity for column in table.columns):
+                alter = self._grants([("OBJECT", str(table), "ALTER")])
+                found += [f"a right is missing if rows bring the identity column: {grant}" for grant in alter]
             for word in self._missing_tables():
                 ddl = " ".join(LEDGER[word].format(**{word: self._ledger_table(word)}).split())
                 found.append(f"the first load will create the ledger, or beforehand: {ddl}")

@@ -378,18 +378,16 @@ def test_all_connections_cut_after_a_bulk_copy_lose_nothing(
     assert faulty.strays() == []
 
 
-def test_without_the_right_to_create_tables_it_is_refused_where_it_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "BULK_ROWS", 1)
-    with tds.serving() as server:
-        lab = BulkLab(server.create("denied"))
-        lab.make_items()
-        with lab.sink("items") as sink:
-            sink.prepare(a_load("first"))  # makes the ledger
-        server.deny("CREATE TABLE")
-        with pytest.raises(PermissionError, match="GRANT CREATE TABLE ON DATABASE::"):
-            loaded(lab, some(0, 9), "items")
+def test_without_the_right_to_create_tables_it_is_refused_where_it_is_asked_for(lab: BulkLab) -> None:
+    lab.make_items()
+    with lab.sink("items") as sink:
+        sink.prepare(a_load("first"))  # makes the ledger
+    with (
+        lab.stranger() as stranger,
+        SqlserverSink(with_bulk(stranger.url, "yes"), table="items") as sink,
+        pytest.raises(PermissionError, match="GRANT CREATE TABLE ON DATABASE::"),
+    ):
+        sink.prepare(a_load())
 
 
 @pytest.mark.parametrize("number", [262, 2760])

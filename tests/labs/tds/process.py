@@ -30,10 +30,6 @@ class Served:
         url: str = self._call("create", database)
         return url
 
-    def deny(self, right: str, path: str | None = None) -> None:
-        """Deny a right: INSERT … on `schema.table`, or CREATE TABLE on the database."""
-        self._call("deny", right, path)
-
     def fail_next(self, number: int | None, where: str = "", *, after: bool = False) -> None:
         """Let the next statement that the pattern `where` is found in fail; None cuts its connection.
 

@@ -57,7 +57,6 @@ class Server:
         self._threads: dict[Connection, threading.Thread] = {}
         self._guard = threading.RLock()
         self._faults: list[Fault] = []
-        self._denied: set[tuple[str, str | None]] = set()
         self._numbers = itertools.count(1)
         self._databases_of(folder)
 
@@ -121,14 +120,6 @@ class Server:
         return next(self._numbers)
 
     # --- faults ---
-
-    def deny(self, right: str, path: str | None = None) -> None:
-        """Deny a right: INSERT … on `schema.table`, or CREATE TABLE on the database."""
-        self._denied.add((right.upper(), path.lower() if path else None))
-
-    def denied(self, right: str, path: str | None) -> bool:
-        """Return whether a right was denied."""
-        return (right.upper(), path.lower() if path else None) in self._denied
 
     def fail_next(self, number: int | None, where: str = "", *, after: bool = False) -> None:
         """Let the next statement that `where` is found in fail; with None, cut its connection.
