@@ -84,6 +84,9 @@ BULK_ROWS = 40_000
 BULK_SECONDS = 600  # for a whole bulk copy: a hundred times what the largest batch of a load takes
 INSTALL_BULK = "bulk copy needs mssql-python and pyarrow: pip install mssql-python pyarrow; or say ?bulk=auto"
 ODBC_ONLY = ("driver", "app", "usefmtonly")  # keywords that mssql-python sets itself, or does not know
+# Rows of a transaction that are kept, to take it again where a row dooms it: four batches of a load.
+# Without a ledger a whole load is one transaction, which memory could not hold.
+REPEATABLE_ROWS = 200_000
 # Bytes that pyodbc allocates for the parameters of one executemany, whatever the data.
 BUFFER_BYTES = 16_000_000
 BUFFERED = {-9: 2, -10: 2, -3: 1, -4: 1}  # by SQL type, for each unit of its size; others take up to 32 bytes
@@ -485,7 +488,8 @@ class SqlserverSink:
             self.rollback()
             raise
         if entered:
-            self._receipt, self._session.steps = receipt, [partial(self._enter, receipt)]
+            self._receipt, self._session.steps = receipt, []
+            self._session.did(partial(self._enter, receipt))
         else:
             self.rollback()
         return entered
@@ -505,7 +509,7 @@ class SqlserverSink:
                 raise
             refused = self._narrow(rows)
         written = _left(rows, {index for index, _, _ in refused}) if refused else rows
-        self._session.steps.append(lambda: not self._guarded(written))
+        self._session.did(lambda: not self._guarded(written), len(written))
         return refused
 
     def write_arrow(self, rows: pa.Table) -> Rejections:
@@ -516,14 +520,14 @@ class SqlserverSink:
         """Enter idempotency keys of the table; return those that were not there. Waits for other claims."""
         self._session.require_transaction()
         fresh = self._enter_keys(keys)
-        self._session.steps.append(lambda: self._enter_keys(keys) == fresh)
+        self._session.did(lambda: self._enter_keys(keys) == fresh)
         return fresh
 
     def release(self, keys: Sequence[str]) -> None:
         """Take back keys that this transaction has claimed."""
         self._session.require_transaction()
         self._drop_keys(keys)
-        self._session.steps.append(lambda: self._drop_keys(keys))
+        self._session.did(lambda: self._drop_keys(keys))
 
     def commit(self, rejected: Sequence[Sequence[int]] = (), rows: int | None = None) -> None:
         """Make the transaction durable; `rejected` and `rows` correct the receipt.
@@ -1030,6 +1034,7 @@ class Session:
         self._rows: Any = None  # sends rows: its prepared INSERT lives as long as its text stays
         self._identity = ""  # the table that IDENTITY_INSERT is on for
         self.steps: Steps = []  # what the open transaction did, to do it again
+        self._written = 0  # rows of these
         self.doomed = False
 
     @property
@@ -1129,7 +1134,7 @@ class Session:
         self._end()
 
     def _end(self) -> None:
-        self.steps, self.doomed = [], False
+        self.steps, self._written, self.doomed = [], 0, False
 
     def copy(self, table: str, rows: pa.Table) -> None:
         """Bring rows into a table by bulk copy, which has a connection of its own. Raises ServerError."""
@@ -1167,8 +1172,17 @@ class Session:
         """Raise RuntimeError unless a transaction was begun."""
         _require(bool(self.steps), RuntimeError("begin a transaction before writing"))
 
+    def did(self, step: Callable[[], bool], rows: int = 0) -> None:
+        """Note a step of the transaction. One with very many rows keeps none, and cannot be taken again."""
+        self._written += rows
+        if self._written <= REPEATABLE_ROWS:
+            self.steps.append(step)
+        else:
+            self.steps = [_too_much]
+
     def again(self, steps: Steps) -> None:
         """Roll back, and take the steps in a new transaction. Raises ServerError if one ends otherwise."""
+        written = self._written
         self.rollback()
         try:
             same = all(step() for step in steps)
@@ -1177,7 +1191,12 @@ class Session:
                 raise
             same = False
         _require(same, ServerError("40001", 0, "the transaction cannot be repeated: others wrote meanwhile"))
-        self.steps = steps
+        self.steps, self._written = steps, written
+
+
+def _too_much() -> bool:
+    text = "a row ended the transaction, which has too many rows to be taken again without it"
+    raise ServerError("40001", 0, text)
 
 
 # ---- columns and their values

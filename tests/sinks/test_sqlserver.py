@@ -656,6 +656,27 @@ def test_rows_that_a_doomed_transaction_cannot_take_again_are_not_lost_in_silenc
     assert [row["name"] for row in lab.rows("items")] == ["other"]
 
 
+def test_a_transaction_of_very_many_rows_is_not_taken_again(
+    lab: SqlserverLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPEATABLE_ROWS", 5)
+    lab.make_items()
+    with SqlserverSink(lab.url, table="items", ledger=None) as sink:
+        sink.begin()
+        for first in (1, 4, 7):
+            assert sink.write(some(first, first + 2)) == []
+        assert len(sink._session.steps) == 1
+        sink._session.run("SET XACT_ABORT ON")
+        with pytest.raises(ServerError, match="too many rows"):
+            sink.write([{"item_id": 10, "amount": -1}])
+        assert sink.doomed
+        sink.rollback()
+        assert sink.begin()
+        assert sink.write(some(1, 2)) == []
+        sink.commit()
+    assert len(lab.rows("items")) == 2
+
+
 # --- errors ---
 
 VERDICTS = [
