@@ -156,6 +156,7 @@ class Sink(BatchSink, Protocol):
     `receipts` are empty, `finish` does nothing, and mode `replace` is refused with ValueError.
 
     "keys": idempotency keys are kept in `<ledger>_keys` (target, key, claimed_at), beside the ledger.
+    A database whose own types say less than a load's (SQLite) remembers those in `<ledger>_types`.
 
     "transactional": rows and receipt are committed together, and `rollback` undoes both. A sink without
     it makes rows recognisable by their position instead, and the receipt follows them. "schemaless":
