@@ -1,7 +1,7 @@
 """A MongoDB for tests: the one the environment names, else a private one on a free port.
 
 Found in this order: `ADAPTIVE_TEST_MONGODB_URL`, a container if those are wanted, `mongod` in PATH, then our
-own stand-in, `labs.mongo_wire`. A second stand-in, which is nobody's here, is a laboratory of its own:
+own stand-in, `labs.mongo_wire`. A second stand-in, which is not ours, is a laboratory of its own:
 nx-27017 in `.labs/mongodb` speaks MongoDB's protocol over SQLite.
 """
 
