@@ -198,7 +198,8 @@ def main() -> None:
     except AdaptiveError as error:
         from adaptive.urls import shown
 
-        typer.echo("adaptive: " + shown(str(error), keep="\n"), err=True)
+        with suppress(OSError):  # nobody reads it: the exit code says what became of the load
+            typer.echo("adaptive: " + shown(str(error), keep="\n"), err=True)
         sys.exit(error.exit_code)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,7 +33,7 @@ class Target:
     `idempotency_store`.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     table: str
     mode: Mode = "append"
     key: tuple[str, ...] = ()

@@ -89,18 +89,25 @@ class Flow:
 
         Raises what stopped the writers.
         """
-        before = self._clock()
-        self.queue.put(chunk)
-        now = self._clock()
-        self.metrics.spent("reader", "waiting", now - before)
-        self.took(chunk, now)
-        if self._pace:
-            self._stopping.wait(self._pace.wait(chunk.count, self.queue.filled))
+        self.wait_for_room()
+        self.offer(chunk)
 
-    def took(self, chunk: Chunk, now: float) -> None:
-        """Count a chunk that has entered the queue."""
+    def wait_for_room(self) -> None:
+        """Wait while the queue is full. Raises what stopped the writers."""
+        before = self._clock()
+        self.queue.wait_for_room()
+        self.metrics.spent("reader", "waiting", self._clock() - before)
+
+    def offer(self, chunk: Chunk) -> None:
+        """Take a chunk in, however full the queue is. Raises what stopped the writers."""
+        self.queue.offer(chunk)
         self.metrics.count("enqueue", chunk.count)
-        self.metrics.depth(now, self.queue.depth.records)
+        self.metrics.depth(self._clock(), self.queue.depth.records)
+
+    def pace(self, records: int) -> None:
+        """Let a producer that asked for it wait as long as the writers need for its records."""
+        if self._pace:
+            self._stopping.wait(self._pace.wait(records, self.queue.filled))
 
     @contextmanager
     def hurry(self) -> Iterator[None]:

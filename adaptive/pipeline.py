@@ -15,7 +15,7 @@ from adaptive.backpressure import Pace
 from adaptive.config import LEDGER, Settings, Target, columns_of, keeps_keys, one_transaction, open_sink
 from adaptive.dead_letters import DeadLetterFile
 from adaptive.delivery import Identity
-from adaptive.errors import QueueFull, UsageError
+from adaptive.errors import AdaptiveError, InterruptedLoadError, QueueFull, UsageError
 from adaptive.flow import Flow
 from adaptive.metrics import Metrics, Snapshot
 from adaptive.patience import Retry, finish, patiently
@@ -63,6 +63,7 @@ class Pipeline:
         self._buffer: list[Row] = []
         self._accepted = 0.0  # when the first record of the buffer came
         self._next = 0
+        self._in_doubt = 0  # records that were being handed over when a signal came
         self._closed = False
         self._lock = threading.Lock()
         self._watermark = Watermark()
@@ -126,37 +127,39 @@ class Pipeline:
                 self._accepted = self._clock()
             self._buffer.append(record)
             if len(self._buffer) >= self._collect:
-                self._push(self._flow.put)
+                self._push_when_there_is_room()
         # After the lock is free: a writer that went hungry meanwhile could not pull the record itself.
         if self._flow.queue.hungry:
             with self._lock:
-                self._push(self._flow.put)
+                self._push_when_there_is_room()
 
     def flush(self) -> None:
         """Wait until everything put before is durable or dead-lettered.
 
-        Raises what stopped the writers.
+        Raises what stopped the writers, or InterruptedLoadError if a signal had `put` lose records.
         """
         with self._lock:
-            self._push(self._flow.put)
+            self._push_when_there_is_room()
             upto = self._next
         with self._flow.hurry():
             self._watermark.wait(upto)
+        self._report()
 
     def close(self) -> None:
         """Write what was put, and end. Repeating it is fine.
 
-        Raises what stopped the writers.
+        Raises what stopped the writers, or InterruptedLoadError if a signal had `put` lose records.
         """
         with self._lock:
             if self._closed:
                 return
+            self._push_when_there_is_room()
             self._closed = True
-            self._push(self._flow.put)
         self._flow.drain()
         if self._target.has_ledger:
             with closing(self._target.sink()) as sink:
                 finish(sink, self._load, self._retry)
+        self._report()
 
     def metrics(self) -> Snapshot:
         """Return the metrics so far."""
@@ -183,17 +186,34 @@ class Pipeline:
         """Give a waiting writer what is in the buffer, unless a producer is doing so."""
         if self._buffer and self._lock.acquire(blocking=False):
             try:
-                self._push(self._offer)
+                self._push()
             finally:
                 self._lock.release()
 
-    def _offer(self, chunk: Chunk) -> None:
-        self._flow.queue.offer(chunk)
-        self._flow.took(chunk, self._clock())
+    def _push_when_there_is_room(self) -> None:
+        """Hand the buffer over; a signal's exception leaves the buffer as it is while this waits."""
+        if count := len(self._buffer):
+            self._flow.wait_for_room()
+            self._push()
+            self._flow.pace(count)
 
-    def _push(self, put: Callable[[Chunk], None]) -> None:
-        if self._buffer:
-            rows, self._buffer = self._buffer, []
-            chunk = Chunk(self._next, len(rows), rows, nbytes=size_of(rows), accepted=self._accepted)
-            self._next += len(rows)
-            put(chunk)
+    def _push(self) -> None:
+        """Hand the buffer over; an exception of a signal in these few steps leaves it in doubt."""
+        if not (rows := self._buffer):
+            return
+        first, upto = self._next, self._next + len(rows)
+        chunk = Chunk(first, len(rows), rows, nbytes=size_of(rows), accepted=self._accepted)
+        try:
+            self._buffer, self._next = [], upto
+            self._flow.offer(chunk)
+        except AdaptiveError:
+            raise
+        except BaseException:
+            self._in_doubt += len(rows)
+            self._watermark.settle(first, upto - 1)  # `flush` would wait for them for ever
+            raise
+
+    def _report(self) -> None:
+        if count := self._in_doubt:
+            self._in_doubt = 0
+            raise InterruptedLoadError(f"interrupted while records were handed over: {count} may be missing")

@@ -73,12 +73,25 @@ class Queue:
         Raises the error given to `fail`.
         """
         with self._lock:
-            while self._full() and not self._closed and not self._error:
-                self._not_full.wait()
+            self.wait_for_room()
             self._append(chunk)
 
+    def wait_for_room(self) -> None:
+        """Wait while the queue is full.
+
+        Raises the error given to `fail`.
+        """
+        with self._lock:
+            while self._full() and not self._closed and not self._error:
+                self._not_full.wait()
+            if self._error:
+                raise self._error
+
     def offer(self, chunk: Chunk) -> None:
-        """Append a chunk without waiting; for `pull`, whose producer bounds what it collects."""
+        """Append a chunk without waiting, for a producer that bounds what it collects.
+
+        Raises the error given to `fail`.
+        """
         with self._lock:
             self._append(chunk)
 

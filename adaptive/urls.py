@@ -14,7 +14,9 @@ def without_password(url: str) -> str:
     Not by `urlsplit`, which takes what follows a bare "/", "?" or "#" in a password for the path,
     and refuses "[" with an error that quotes it.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, mark, rest = url.partition("://")
+    if not mark:  # no URL, perhaps by a slip of the pen
+        return f"…@{url.rpartition('@')[2]}" if "@" in url else url
     head, _, query = rest.partition("?")
     if "@" in query:  # a password holds "?", or a parameter "@": nobody knows where the host begins
         return f"{scheme}://{re.split('[:/?#@]', rest)[0]}@…"
