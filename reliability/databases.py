@@ -27,7 +27,7 @@ from labs import mongodb, postgres, sqlserver
 ORDERS = """CREATE TABLE {table} (order_id bigint PRIMARY KEY, symbol varchar(10), side varchar(10),
     quantity int CHECK (quantity > 0), price decimal(13,4), order_type varchar(10), trader_id int,
     venue varchar(10), placed_at {moment}, note {text})"""
-LEDGER = {f"_adaptive_{name}" for name in ("loads", "splits", "ledger")}
+LEDGER = {f"_adaptive_{name}" for name in ("loads", "splits", "ledger", "types")}
 TOTALS = "SELECT count(*), count(DISTINCT order_id), sum(order_id), sum(quantity) FROM {}"
 
 

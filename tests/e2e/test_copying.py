@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import open_lab
-from labs import KINDS, Lab
+from labs import Lab, open_lab
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/copying-an-adapter.md").read_text()
@@ -72,7 +71,7 @@ class Project:
         return sorted(row["item_id"] for row in self.lab.rows("items"))
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=list(TITLES))
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
     folder = tmp_path / "your-project"
     folder.mkdir()
