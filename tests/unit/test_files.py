@@ -151,7 +151,8 @@ def test_many_small_members_are_one_text(tmp_path: Path, compress: Compress) -> 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
 def test_an_archive_within_an_archive_is_content(tmp_path: Path, compress: Compress) -> None:
-    assert read(tmp_path, compress(compress(TEXT))) == (compress(TEXT), None)
+    inner = compress(TEXT)  # once: gzip writes the time into it
+    assert read(tmp_path, compress(inner)) == (inner, None)
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
