@@ -127,8 +127,7 @@ def _run(plan: Callable[[Observer], Sequence[Coordinator]], to: str, output: Out
             check_output(str(output.metrics_json))
         with _display(output.quiet) as observe:
             coordinators = plan(observe)
-            with _signals(coordinators):
-                result, error = _result(coordinators)
+            result, error = _result(coordinators)
         if result and not output.quiet:
             _say(summary(result, f"{without_password(to)}, table {coordinators[0].table}"))
         if result and output.metrics_json:
@@ -140,7 +139,8 @@ def _run(plan: Callable[[Observer], Sequence[Coordinator]], to: str, output: Out
 
 def _result(coordinators: Sequence[Coordinator]) -> tuple[LoadResult | None, AdaptiveError | None]:
     try:
-        return loader.run(coordinators), None
+        with interruptions(coordinators):
+            return loader.run(coordinators), None
     except AdaptiveError as error:
         return error.result, error
 
@@ -191,19 +191,22 @@ def _display(quiet: bool) -> Iterator[Observer]:
 
 
 @contextmanager
-def _signals(coordinators: Sequence[Coordinator]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM stop the reading, and a second one stop at once.
+def interruptions(coordinators: Sequence[Coordinator]) -> Iterator[None]:
+    """In the block, let the first SIGINT or SIGTERM stop the reading, and a second one stop at once.
 
-    Where nothing is being read yet, or any more, the first one stops at once, too.
+    Where nothing is being read yet, or any more, the first one stops at once, too. Then any error is that
+    of the interruption: a library may have caught what was raised and raised something else instead
+    (psycopg does while it is imported).
     """
-    seen = 0
+    seen, at_once = 0, False
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001 - the interface of signal
-        nonlocal seen
+        nonlocal seen, at_once
         seen += 1
         for coordinator in coordinators:
             coordinator.interrupt()
         if seen > 1 or not any(coordinator.busy for coordinator in coordinators):
+            at_once = True
             raise InterruptedLoadError(INTERRUPTED)
         with suppress(OSError):  # not through sys.stderr, which may be in the middle of a write
             os.write(2, STOPPING)
@@ -211,6 +214,12 @@ def _signals(coordinators: Sequence[Coordinator]) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        if not at_once or isinstance(error, InterruptedLoadError):
+            raise
+        interrupted = InterruptedLoadError(INTERRUPTED)
+        interrupted.result = getattr(error, "result", None)
+        raise interrupted from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
