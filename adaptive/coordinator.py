@@ -27,6 +27,7 @@ from adaptive.protocols import BatchSink, Sink, Source
 from adaptive.result import LoadResult
 from adaptive.rows import Chunk, Field
 from adaptive.single_transaction import SingleTransaction
+from adaptive.types import type_word
 
 UNDONE = "nothing is written: without a ledger a load is one transaction"
 LOOK = "look whether the rows are there before you load them again"
@@ -139,6 +140,7 @@ class Coordinator:
                 "timezone": self._inputs[0].timezone,
                 "columns": [f.column.name for f in fields],
                 "names": [f.source for f in fields],
+                "types": [type_word(f.column.type) for f in fields],
                 "idempotency_store": self._target.idempotency_store,
             },
         )

@@ -24,6 +24,8 @@ from adaptive.identity import Input
 from adaptive.ledger import Committed
 from adaptive.rows import Chunk, Field, Position, Reject
 from adaptive.sources import open_source
+from adaptive.text_casts import cast_text
+from adaptive.types import named_type
 
 SUFFIX = ".replay"
 HEADER = ("load", "source", "mode", "key", "timezone", "columns", "names")  # of a dead letter file
@@ -38,6 +40,7 @@ class ReplaySource:
     def __init__(self, name: str, header: Mapping[str, Any], letters: Sequence[DeadLetter]) -> None:
         self.name, self._letters = name, letters
         self._columns: list[str] = header["columns"]
+        self._types: list[str] = header.get("types", [])  # for a table that has none of its own
         self._names = dict(zip(self._columns, header["names"], strict=True))  # by column: those in the text
         self._dialect = Dialect(**{**dialect_of(header), "columns": tuple(header["names"])})
         self.consumed, self.total = 0, len(letters)
@@ -46,7 +49,25 @@ class ReplaySource:
         """Return the columns that the load had, all as text."""
         return pa.schema([(name, pa.string()) for name in self._columns])
 
-    infer = schema
+    def infer(self) -> pa.Schema:
+        """Return the columns with the types that they had in the load.
+
+        Raises RefusedError for a type that cannot be read again from text, or if the file names none.
+        """
+        if not self._types:
+            raise RefusedError(f"the dead letters of {self.name} do not say which types the load had")
+        types = zip(self._columns, self._types, strict=True)
+        return pa.schema([(name, self._readable(name, word)) for name, word in types])
+
+    def _readable(self, column: str, word: str) -> pa.DataType:
+        try:
+            type_ = named_type(word)
+            cast_text(pa.array([], pa.string()), type_, self._dialect.timezone)
+        except UsageError as error:
+            raise RefusedError(
+                f"column {column}: {word} is not read from dead letters: load them, mended, as JSON Lines"
+            ) from error
+        return type_
 
     def read(self) -> Iterator[DeadLetter]:
         """Yield the letters in order."""

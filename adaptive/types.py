@@ -68,6 +68,17 @@ def parse_types(text: str) -> dict[str, pa.DataType]:
     return types
 
 
+def named_type(word: str) -> pa.DataType:
+    """Return the Arrow type that `type_word` gives this name.
+
+    Raises UsageError for the name of a nested type, or of a timestamp in another unit.
+    """
+    try:
+        return pa.type_for_alias(word)
+    except ValueError:
+        return parse_type(word)
+
+
 @cache
 def type_word(type_: pa.DataType) -> str:
     """Return the word for an Arrow type: the inverse of `parse_type`; Arrow's name if there is none."""

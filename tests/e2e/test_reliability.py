@@ -63,7 +63,7 @@ def test_bad_rows_become_dead_letters_that_lead_to_them(trial: Trial) -> None:
     assert held(trial, poison.prove).figures["dead letters"] == 12
 
 
-@pytest.mark.parametrize("trial", ["sqlite", "postgres"], indirect=True)
+@quick
 def test_mended_letters_are_replayed_once_whatever_is_killed(trial: Trial) -> None:
     trial.times = 4
     assert held(trial, letters.prove).figures["dead letters"] >= ROWS[trial.database.name] // 20

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from bisect import bisect_left
 from itertools import accumulate
 
@@ -112,3 +114,15 @@ def test_a_snapshot_does_not_change_afterwards_and_is_json() -> None:
     assert found.to_dict()["decisions"] == [
         {"at_seconds": 1.0, "depth": 7, "batch_rows": 25_000, "writers": 2, "reason": "why"}
     ]
+
+
+PARENT = (
+    "import subprocess, sys; big = bytearray(1 << 29); subprocess.run([sys.executable, '-c', sys.argv[1]])"
+)
+CHILD = "from adaptive.metrics import Metrics; print(Metrics(0.0).snapshot(1.0).peak_memory_mb)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's own peak")
+def test_the_peak_of_memory_is_not_that_of_the_parent() -> None:
+    shown = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, check=True)
+    assert 0 < float(shown.stdout) < 300
