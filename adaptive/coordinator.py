@@ -16,7 +16,7 @@ from adaptive.budget import Budget
 from adaptive.config import Settings, Target, open_sink
 from adaptive.dead_letters import DeadLetter, DeadLetterFile
 from adaptive.delivery import Identity
-from adaptive.errors import AdaptiveError, InterruptedLoadError, SourceError
+from adaptive.errors import AdaptiveError, InterruptedLoadError, SinkError, SourceError
 from adaptive.flow import Flow
 from adaptive.identity import Input
 from adaptive.ledger import Committed
@@ -179,6 +179,8 @@ class Coordinator:
             self._budget.check(len(rejected), len(committed) + metrics.total("enqueue"), ended=True)
         except AdaptiveError as error:
             error.result = result()
+            if type(error) is SinkError and self._target.has_ledger and self._identity.known:
+                error.args = (f"{error}{RESUMES}",)
             raise
         return result()
 

@@ -32,7 +32,8 @@ class Input:
 class LoadIdentity:
     """What makes a load that load: content, form, table, mode and key; not host, user, path or time.
 
-    `name` is for people: the paths of its files.
+    `name` is for people: the paths of its files. `known` says that its content tells which load it is, so
+    that the same command resumes it.
     """
 
     def __init__(self, inputs: Sequence[Input], target: Target) -> None:
@@ -41,7 +42,7 @@ class LoadIdentity:
         if target.idempotency_key:
             self.form["idempotency_key"] = list(target.idempotency_key)
         self._splits = list(range(len(inputs)))
-        self._known = all(i.content for i in inputs)
+        self.known = all(i.content for i in inputs)
         self._contents = [i.content or secrets.token_hex(16) for i in inputs]
         self._fingerprint = fingerprint(self._contents, self.form)
         # Without a ledger no run knows of another.
@@ -61,9 +62,9 @@ class LoadIdentity:
             name = f"{name}#{len(same) + 1}"
         elif same:
             name = same[-1]["load"]
-        if self._known and not settings.again and not settings.load_id:
+        if self.known and not settings.again and not settings.load_id:
             self._refuse_changed(loads)
-        described = {**self.form, "contents": self._contents} if self._known else self.form
+        described = {**self.form, "contents": self._contents} if self.known else self.form
         return {
             "load": name,
             "fingerprint": self._fingerprint,
