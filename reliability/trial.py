@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 # "adaptive" is what nobody changes; the others put 10 to 200 commits into a load of 200,000 rows.
 BATCHES = ("adaptive", "1000", "5000", "20000")
 CHANGE, SHORTEST = 1.05, 0.3  # of the time in which kills fall, and the share it keeps at the least
+PORTS = {"postgresql": 5432, "postgres": 5432, "mongodb": 27017, "mssql": 1433}  # of URLs that name none
 ATTEMPTS = 400  # of one load; kills cannot be that unlucky, so a load that needs more does not progress
 
 
@@ -166,7 +167,7 @@ class Trial:
     def proxy(self, *plan: Planned) -> FaultProxy:
         """Return a proxy before the database's server."""
         parts = urlsplit(self.database.url)
-        return FaultProxy(parts.hostname or "127.0.0.1", parts.port or 0, *plan)
+        return FaultProxy(parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme], *plan)
 
     def progress(self, text: str) -> None:
         """Say how far it is, on standard error."""

@@ -41,11 +41,13 @@ from pymongo.errors import (
     BulkWriteError,
     DocumentTooLarge,
     DuplicateKeyError,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WriteConcernError,
+    WTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
 
@@ -72,24 +74,33 @@ YEARS = (-62_135_596_800_000, 253_402_300_799_999)  # years 1 to 9999 in ms; dri
 
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml; what is not here is fatal.
 DUPLICATE = {11000, 11001, 12582}
-UNAUTHORIZED, AUTHENTICATION, NOT_FOUND, EXISTS = 13, 18, 26, 48
+UNAUTHORIZED, NOT_FOUND, EXISTS, NOT_DURABLE = 13, 26, 48, 64
+AUTHENTICATION = {18, 8000}  # the second one is that of MongoDB's hosted service
+OTHER_INDEX = {85, 86}  # one of that name, or on these fields, has other options
 CODES: tuple[tuple[Verdict, set[int]], ...] = (
     # DocumentValidationFailure, BSONObjectTooLarge (and after an update), KeyTooLong, PathNotViable,
     # Dollar-prefixed, invalid _id, DBRef, empty and dotted names, ImmutableField, InvalidBSON,
-    # CannotIndexParallelArrays, a value that a geo or a text index cannot take
-    ("reject", {*DUPLICATE, 121, 10334, 17419, 17420, 17280, 28, 52, 53, 55, 56, 57, 66, 22, 171, 16755,
-                17261, 17262}),
-    # LockTimeout, LockBusy, WriteConflict, ConflictingOperationInProgress, StaleConfig
-    ("retry", {24, 46, 112, 117, 13388}),
-    # ExceededMemoryLimit, IngressRequestRateLimitExceeded, "request rate is large" of compatible servers
-    ("overload", {146, 462, 16500}),
+    # CannotIndexParallelArrays, Overflow (nested deeper than 180 levels), a value that a geo, a text or a
+    # hashed index cannot take
+    ("reject", {*DUPLICATE, 121, 10334, 17419, 17420, 17280, 28, 52, 53, 55, 56, 57, 66, 22, 171, 15, 16755,
+                16766, 16804, 13027, 17261, 17262}),
+    # LockTimeout, LockBusy, WriteConflict, ConflictingOperationInProgress, StaleConfig, StaleEpoch,
+    # ReadConcernMajorityNotAvailableYet, StaleDbVersion, MigrationConflict
+    ("retry", {24, 46, 112, 117, 134, 13388, 150, 249, 272}),
+    # ExceededMemoryLimit, TemporarilyUnavailable, IngressRequestRateLimitExceeded, "request rate is large" of
+    # compatible servers
+    ("overload", {146, 365, 462, 16500}),
     # HostUnreachable, HostNotFound, NetworkTimeout, SocketException, MaxTimeMSExpired, ExceededTimeLimit,
-    # WriteConcernTimeout, UnsatisfiableWriteConcern, ShutdownInProgress, PrimarySteppedDown,
-    # NotWritablePrimary and its relatives, Interrupted…: some rows of a batch may have been written before
-    ("in_doubt", {6, 7, 89, 9001, 50, 262, 64, 100, 91, 189, 10107, 13435, 13436, 11600, 11601, 11602}),
+    # NetworkInterfaceExceededTimeLimit, WriteConcernTimeout, UnsatisfiableWriteConcern, ShutdownInProgress,
+    # PrimarySteppedDown, FailedToSatisfyReadPreference, NotWritablePrimary and its relatives, Interrupted…,
+    # ClientDisconnect, CursorNotFound, QueryPlanKilled, CursorKilled: some rows may have been written before
+    ("in_doubt", {6, 7, 89, 9001, 50, 262, 202, NOT_DURABLE, 100, 91, 189, 133, 10107, 13435, 13436, 279,
+                  11600, 11601, 11602, 43, 175, 237}),
 )  # fmt: skip
 VERDICTS: dict[int, Verdict] = {code: verdict for verdict, codes in CODES for code in codes}
-RIGHTS = {"find", "insert", "update", "remove", "createCollection", "createIndex", "listIndexes"}
+RIGHTS = {"find", "insert", "update", "remove", "createCollection", "createIndex", "listCollections",
+          "listIndexes"}  # fmt: skip
+RIGHTS_OF_REPLACE = {"dropCollection", "renameCollectionSameDB"}
 BAD_VALUE = 2  # of a document: it is too large; of a command: it is wrong
 # What encoding raises for a value that BSON cannot hold.
 UNFIT = (BSONError, DocumentTooLarge, ValueError, TypeError, ArithmeticError, RecursionError)
@@ -136,8 +147,9 @@ class MongodbSink:
     each 1,000 upserts and `commit` look at the owner first, so it can finish at most one write. In modes
     append, ignore and replace that write has the `_id`s that the new run gives the same rows, so it does no
     harm, and a receipt entered twice for the same rows is counted once. In mode upsert it may set up to
-    1,000 rows back to this load's older values of the same keys, if the new run has been past them; load
-    again, or use a fresh load, if a process was suspended and two runs overlapped.
+    1,000 rows back to this load's older values of the same keys, if the new run has been past them; so may
+    a write whose connection was cut, if the server carries it out after its repetition and what followed.
+    Load again, or use a fresh load, if a process was suspended and two runs overlapped.
 
     With an `_id` column of the source, two equal rows in different writes count as the same row written
     twice by a doubt.
@@ -185,6 +197,7 @@ class MongodbSink:
         self._receipt: Mapping[str, Any] | None = None
         self._ids: Iterator[ObjectId] = iter(ObjectId, None)
         self._limit = 0  # bytes of a document, as the server says
+        self._routed = False  # by a mongos, in a sharded cluster
         self._told = False  # that microseconds are lost
 
     # --- connection ---
@@ -199,14 +212,22 @@ class MongodbSink:
             options = {name: value for name, value in DEFAULTS.items() if name.lower() not in given}
             client: MongoClient[dict[str, Any]] = MongoClient(self._url, **options)  # type: ignore[arg-type]
             try:
-                self._limit = client.admin.command("hello")["maxBsonObjectSize"]
+                self._greet(client)
             except BaseException as error:
                 client.close()
-                if isinstance(error, OperationFailure) and error.code == AUTHENTICATION:
+                if isinstance(error, OperationFailure) and error.code in AUTHENTICATION:
                     hint = "is the user defined in another database? Then add authSource=admin, or its name"
                     raise OperationFailure(f"authentication failed; {hint}", error.code) from error
                 raise
             self._client = client
+
+    def _greet(self, client: MongoClient[dict[str, Any]]) -> None:
+        """Ask the server what it is; with directConnection it may be one that takes no writes."""
+        hello = client.admin.command("hello")
+        self._routed = hello.get("msg") == "isdbgrid"
+        if not (self._routed or hello.get("isWritablePrimary", True)):
+            raise NotPrimaryError("this server is not the primary", hello)
+        self._limit = hello["maxBsonObjectSize"]
 
     def close(self) -> None:
         """Disconnect."""
@@ -311,7 +332,7 @@ class MongodbSink:
 
     def _create(self, name: str, options: Mapping[str, Any]) -> None:
         try:
-            self._db.command({"create": name, **options})
+            self._db.command({"create": name, **options, "writeConcern": self._db.write_concern.document})
         except OperationFailure as error:
             if error.code != EXISTS:  # another run was faster
                 raise
@@ -322,14 +343,24 @@ class MongodbSink:
             _unique(index, self.key) for index in self._db[self._name].list_indexes()
         ):
             return
-        if vacant:
-            self._db[self._name].create_index([(name, 1) for name in self.key], unique=True)
-        elif self.mode in ("ignore", "upsert"):
+        if vacant and self._made_index():
+            return
+        if self.mode in ("ignore", "upsert"):
             fields = json.dumps(dict.fromkeys(self.key, 1))
             raise LookupError(
                 f"mode {self.mode}: {self._name!r} has no unique index on {', '.join(self.key)}; make it by "
                 f"db.getCollection({json.dumps(self._name)}).createIndex({fields}, {{unique: true}})"
             )
+
+    def _made_index(self) -> bool:
+        """Make the unique index of the key; False if one that is not unique is in its place."""
+        try:
+            self._db[self._name].create_index([(name, 1) for name in self.key], unique=True)
+        except OperationFailure as error:
+            if error.code not in OTHER_INDEX:
+                raise
+            return False
+        return True
 
     def _start(self, load: Mapping[str, Any]) -> None:
         entry = {
@@ -350,26 +381,37 @@ class MongodbSink:
 
     def _start_replacement(self, load: str) -> None:
         """Make a collection beside the target, with its options and indexes, unless it is there."""
-        found = (
-            self._collections()
-        )  # before the loads: what another run has made by now is in its load's name
+        found = self._collections()  # before the loads: what another run makes now is in its load's name
         running = self._entries("loads").find({"state": "running", "mode": "replace"})
         wanted = {self._replacement(entry["_id"]) for entry in running}
         for stray in {name for name in found if name.startswith(f"{self.ledger}_new_")} - wanted:
             self._db[stray].drop()
         if self._load(load).get("swapping"):
             return  # all rows are written, and perhaps swapped in; `finish` is to be repeated
-        new = self._replacement(load)
+        new, options = self._replacement(load), self._details(self._name).get("options", {})
+        self._refuse_unlike(options)
         if new not in found:
             self._entries("ledger").delete_many({"load": load})  # receipts of rows that are gone
-            self._create(new, self._details(self._name).get("options", {}))
+            self._create(new, options)
         if self._uuid(new) == self._uuid(self._name):
             raise LookupError(
                 "mode replace: this server gives collections no UUIDs, by which a swap is known"
             )
         indexes = [dict(index) for index in self._db[self._name].list_indexes() if index["name"] != "_id_"]
         if indexes:
-            self._db.command("createIndexes", new, indexes=indexes)
+            durable = self._db.write_concern.document
+            self._db.command("createIndexes", new, indexes=indexes, writeConcern=durable)
+
+    def _refuse_unlike(self, options: Mapping[str, Any]) -> None:
+        """Raise LookupError for a target that a collection beside it could not take the place of."""
+        if "encryptedFields" in options:
+            raise LookupError(
+                f"mode replace: {self._name!r} has encrypted fields, so nothing can be renamed to it"
+            )
+        if self._routed and self._db.command("collStats", self._name).get("sharded"):
+            raise LookupError(
+                f"mode replace: {self._name!r} is sharded, and what took its place would not be"
+            )
 
     def _load(self, load: str) -> dict[str, Any]:
         return self._entries("loads").find_one({"_id": load}) or {}
@@ -404,12 +446,13 @@ class MongodbSink:
         """
         if self.ledger is None:
             return
-        if (entry := self._load(load["load"])).get("state") != "done":
-            self._check_owner(load["load"], load["owner"], load["splits"])
-            if self.mode == "replace":
-                self._swap(load["load"], entry.get("swapping"))
-            self._mark_done(load["load"])
-        self._compact(load["load"])
+        with _permitted(self.database):
+            if (entry := self._load(load["load"])).get("state") != "done":
+                self._check_owner(load["load"], load["owner"], load["splits"])
+                if self.mode == "replace":
+                    self._swap(load["load"], entry.get("swapping"))
+                self._mark_done(load["load"])
+            self._compact(load["load"])
 
     def _swap(self, load: str, begun: str | None) -> None:
         new = self._replacement(load)
@@ -489,12 +532,17 @@ class MongodbSink:
         if self._receipt and self.ledger is not None:
             self._check_batch()
             load, batch, segments, written = (self._receipt[n] for n in ("load", "batch", "segments", "rows"))
-            with suppress(DuplicateKeyError):  # by an earlier attempt whose answer was lost
-                self._entries("ledger").insert_one(
-                    _entry(load, batch, segments, written if rows is None else rows, rejected)
-                )
+            self._enter(_entry(load, batch, segments, written if rows is None else rows, rejected))
             self._forget_replaced()
         self.rollback()
+
+    def _enter(self, entry: dict[str, Any]) -> None:
+        """Insert a receipt, unless it is there by an earlier attempt whose answer was lost."""
+        try:
+            self._entries("ledger").insert_one(entry)
+        except DuplicateKeyError as error:
+            if not self._entries("ledger").find_one({"_id": entry["_id"]}, {"_id": 1}):
+                raise WTimeoutError("no majority has the receipt yet", NOT_DURABLE) from error
 
     def _forget_replaced(self) -> None:
         if self._receipt and self._receipt["replaces"] is not None:
@@ -656,13 +704,21 @@ class MongodbSink:
             refused += self._update(ordered[start : start + UPSERT_ROWS])
         return sorted(refused)
 
-    def _update(self, groups: Sequence[list[tuple[int, Any]]]) -> list[Rejection]:
-        """Write groups of rows with the same key, merged, in one call."""
+    def _update(self, groups: Sequence[list[tuple[int, Any]]], *, again: bool = False) -> list[Rejection]:
+        """Write groups of rows with the same key, merged, in one call.
+
+        What finds a key taken is tried once more: an earlier attempt, still under way on the server, may
+        have inserted the very document meanwhile, which then is found by its key.
+        """
         try:
             self._target.bulk_write([self._operation(group) for group in groups], ordered=False)
         except BulkWriteError as error:
             failures = _failures(error, self.classify)
-            return [one for n, failure in failures.items() for one in self._refuse(groups[n], failure)]
+            taken = [n for n, failure in failures.items() if failure["code"] in DUPLICATE and not again]
+            refused = [
+                one for n in failures if n not in taken for one in self._refuse(groups[n], failures[n])
+            ]
+            return refused + (self._update([groups[n] for n in taken], again=True) if taken else [])
         except UNFIT as error:
             rows = [(index, row) for group in groups for index, (row, _) in group]
             ids = {index: id_ for group in groups for index, (_, id_) in group}
@@ -675,7 +731,7 @@ class MongodbSink:
         """Refuse a row; of several that were merged, only those that fail by themselves."""
         if len(group) == 1:
             return [(group[0][0], str(failure["code"]), _reason(failure))]
-        return [refused for entry in group for refused in self._update([[entry]])]
+        return [refused for entry in group for refused in self._update([[entry]], again=True)]
 
     def _operation(self, group: list[tuple[int, Any]]) -> UpdateOne:
         """Return the update of a key; a later row wins, field by field."""
@@ -741,10 +797,12 @@ class MongodbSink:
         status = self._db.client.admin.command("connectionStatus", showPrivileges=True).get("authInfo", {})
         granted: set[str] = set()
         for privilege in status.get("authenticatedUserPrivileges", ()):
-            if privilege["resource"].get("db") in ("", self.database):
+            resource = privilege["resource"]
+            if resource.get("anyResource") or resource.get("db") in ("", self.database):
                 granted.update(privilege["actions"])
         users = status.get("authenticatedUsers")
-        if not users or not (missing := sorted(RIGHTS - granted)):
+        wanted = RIGHTS | (RIGHTS_OF_REPLACE if self.mode == "replace" else set())
+        if not users or not (missing := sorted(wanted - granted)):
             return []
         role = json.dumps([{"role": "readWrite", "db": self.database}])
         user = json.dumps(users[0]["user"])
@@ -862,7 +920,8 @@ def _worst(error: BulkWriteError) -> Verdict:
 def _reason(failure: Mapping[str, Any]) -> str:
     """Return the server's words about a refused document, with what a validator says.
 
-    After a megabyte of words in one answer there are none; of a taken key there is still its value.
+    An answer has room for a megabyte of words (of one document's, or of all, by the server's version), after
+    which there are none; of a taken key there is still its value.
     """
     words, details = failure["errmsg"], failure.get("errInfo", {}).get("details")
     if not words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import traceback
@@ -277,7 +278,7 @@ def test_a_password_is_in_nothing_that_a_load_leaves(login: Login, adaptive: Com
 
 def test_a_password_that_mongodb_refuses_is_in_no_output(mongo_server: str, adaptive: Command) -> None:
     with mongodb.mongo_lab(mongo_server) as lab:
-        url = lab.url.replace("mongodb://", f"mongodb://u:{ENCODED}@")
+        url = re.sub("//([^/]*@)?", f"//u:{ENCODED}@", lab.url, count=1)
         for arguments in (COMMANDS["load"], COMMANDS["status"], COMMANDS["doctor"]):
             done = run(adaptive, url, *arguments)
             assert done.code in (1, 2), done

@@ -109,7 +109,7 @@ class MongoLab:
         self.db = self.client[self.database]
         self._proxy = proxy
         through = urlsplit(proxy.through(server))
-        self.url = through._replace(path=f"/{self.database}", query=_options(server)).geturl()
+        self.url = through._replace(path=f"/{self.database}", query=urlsplit(server).query).geturl()
         nx = self.client.admin.command("buildInfo").get("process") == "nx_27017"
         self.name = "nx27017" if nx else "mongo"
         self.deviations: Mapping[str, str] = {**ABSENT, **DEVIATIONS} if nx else ABSENT
@@ -186,10 +186,10 @@ def mongo_lab(server: str) -> Iterator[MongoLab]:
 def server() -> Iterator[str]:
     """Yield the URL of a server."""
     if url := os.environ.get(VARIABLE):
-        yield url
+        yield _reachable(url)
     elif containers.wanted():
         with containers.container("mongo", lambda url: MongoClient(url).admin.command("ping")) as url:
-            yield url
+            yield _reachable(url)
     elif mongod := shutil.which("mongod"):
         port = _free_port()
         with _running(mongod, "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath"):
@@ -234,14 +234,21 @@ def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
     raise RuntimeError(f"nx-27017 does not listen: {log.read_text() if log.exists() else 'no log'}")
 
 
-def _options(server: str) -> str:
-    """Return the options of a URL, with what a client behind a proxy needs."""
-    query = urlsplit(server).query
-    return (
-        query
-        if "directconnection" in query.lower()
-        else "&".join(filter(None, (query, "directConnection=true")))
-    )
+def _reachable(server: str) -> str:
+    """Return a server's URL with the options that a client behind a proxy and in another database needs.
+
+    Raises ValueError for one that no proxy can stand before.
+    """
+    parts = urlsplit(server)
+    if parts.scheme != "mongodb" or "," in parts.netloc:
+        raise ValueError(f"{VARIABLE} has to be mongodb:// with one host: faults are put before it")
+    options = [option for option in parts.query.split("&") if option]
+    known = {option.partition("=")[0].lower() for option in options}
+    if "directconnection" not in known:
+        options.append("directConnection=true")
+    if parts.username and "authsource" not in known:
+        options.append(f"authSource={parts.path[1:] or 'admin'}")
+    return parts._replace(query="&".join(options), path=parts.path or "/").geturl()
 
 
 def _free_port() -> int:

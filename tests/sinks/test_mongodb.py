@@ -18,6 +18,7 @@ from bson.codec_options import CodecOptions
 from hypothesis import given
 from hypothesis import strategies as st
 from labs.mongo_wire import Fault, WireServer
+from labs.mongo_wire.commands import HELLO
 from labs.mongodb import MongoLab, mongo_lab
 from pymongo import errors
 
@@ -754,13 +755,87 @@ def test_a_command_that_is_refused_as_a_whole_is_narrowed_to_its_document(wire: 
         assert names(db) == {1: "n1"}
 
 
-def test_a_refused_row_has_a_reason_when_the_server_has_run_out_of_words(db: MongoLab) -> None:
-    many = 25_000  # errors of 55 characters or more, of which an answer holds a megabyte
-    with prepared(db, key=("k",)) as sink:
+def test_a_refused_row_has_a_reason_when_the_server_has_run_out_of_words(wire: WireServer) -> None:
+    many = 25_000  # errors of 55 characters or more, of which an older server's answer holds a megabyte
+    with mongo_lab(wire.url) as db, prepared(db, key=("k",)) as sink:
         refused = batch(sink, pa.table({"k": [7] * many}), segments=[(0, 0, many - 1)])
     assert [index for index, _, _ in refused] == list(range(1, many))
     assert "E11000" in refused[0][2]
     assert refused[-1][2] == 'refused with code 11000, as others before: {"k": 7}'
+
+
+def test_a_document_that_is_nested_too_deeply_is_refused_alone(wire: WireServer) -> None:
+    deep = {"writeErrors": [{"index": 1, "code": 15, "errmsg": "exceeds 180 levels of nesting"}], "ok": 1}
+    with mongo_lab(wire.url) as db, prepared(db) as sink:
+        wire.faults = [Fault("insert", deep, after=True)]
+        assert batch(sink, rows(0, 1)) == [(1, "15", "exceeds 180 levels of nesting")]
+
+
+def test_an_upsert_that_meets_its_own_earlier_attempt_is_repeated(wire: WireServer) -> None:
+    late = {"ok": 1, "n": 1, "writeErrors": [{"index": 1, "code": 11000, "errmsg": "E11000 _id_"}]}
+    with mongo_lab(wire.url) as db, prepared(db, key="k", mode="upsert") as sink:
+        wire.faults = [Fault("update", late, after=True)]  # both rows are there by now
+        assert batch(sink, rows(0, 1)) == []
+        assert names(db) == {0: "n0", 1: "n1"}
+
+
+def test_an_index_that_is_not_unique_is_in_the_way_of_an_upsert_only(db: MongoLab) -> None:
+    db.db["t"].create_index("k")
+    with prepared(db, key="k") as sink:
+        assert batch(sink, rows(0, 1)) == []
+    db.db["t"].delete_many({})
+    with pytest.raises(LookupError, match=r"createIndex\({\"k\": 1}, {unique: true}\)"):
+        prepared(db, {**LOAD, "load": "l2"}, key="k", mode="upsert")
+
+
+def test_a_secondary_is_not_written_to(wire: WireServer) -> None:
+    secondary = {"ok": 1, "isWritablePrimary": False, "secondary": True, "maxBsonObjectSize": 16_777_216}
+    with mongo_lab(wire.url) as db, db.sink("t") as sink:
+        sink.close()
+        wire.faults = [Fault("hello", {**HELLO, **secondary}, times=1_000)]
+        with pytest.raises(errors.NotPrimaryError) as caught:
+            sink.open()
+        assert sink.classify(caught.value) == "in_doubt"
+
+
+ENCRYPTED = {"name": "t", "type": "collection", "options": {"encryptedFields": {}}, "info": {}}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "why"),
+    [
+        ("collStats", {"ok": 1, "sharded": True}, "is sharded"),
+        (
+            "listCollections",
+            {"ok": 1, "cursor": {"id": 0, "ns": "a.b", "firstBatch": [ENCRYPTED]}},
+            "encrypted",
+        ),
+    ],
+)
+def test_what_a_new_collection_cannot_take_the_place_of_is_not_replaced(
+    command: str, answer: dict[str, Any], why: str, wire: WireServer
+) -> None:
+    with mongo_lab(wire.url) as db:
+        db.db["t"].insert_one({"k": 1})
+        with db.sink("t", mode="replace") as sink:
+            sink._routed = command == "collStats"
+            wire.faults = [Fault(command, answer, times=9)]
+            with pytest.raises(LookupError, match=why):
+                sink.prepare(LOAD)
+        wire.faults = []
+        assert db.rows("t") == [{"k": 1}]
+
+
+def test_a_receipt_that_no_majority_has_yet_is_in_doubt(wire: WireServer) -> None:
+    nothing = {"ok": 1, "cursor": {"id": 0, "ns": "a.b", "firstBatch": []}}
+    with mongo_lab(wire.url) as db, prepared(db) as sink:
+        assert batch(sink, rows(0, 1)) == []
+        sink.begin(receipt("b2", segments=((0, 2, 3),)))
+        taken = {"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": 11000, "errmsg": "E11000"}]}
+        wire.faults = [Fault("insert", taken), Fault("find", nothing, times=9)]
+        with pytest.raises(errors.PyMongoError) as caught:
+            sink._enter({"_id": "x"})
+        assert sink.classify(caught.value) == "in_doubt"
 
 
 def test_a_missing_right_is_named(wire: WireServer) -> None:

@@ -65,8 +65,10 @@ class Collection:
                 del self._taken[index["name"]][_key(index, raw)]
 
     def add_index(self, index: Document) -> None:
-        """Make an index, unless one has its name."""
-        if any(known["name"] == index["name"] for known in self.indexes):
+        """Make an index, unless it is there; raises RefusedError for another one of its name."""
+        if known := next((known for known in self.indexes if known["name"] == index["name"]), None):
+            if known != {"v": 2, **index}:
+                raise RefusedError(86, f"An existing index has the same name as the requested index: {known}")
             return
         taken: dict[Hashable, Hashable] = {}
         for identity, raw in self.documents.items() if index.get("unique") else ():
