@@ -25,6 +25,8 @@ def prove(trial: Trial) -> None:
             for _ in range(max(1, trial.times // 10)):
                 place = trial.random.randrange(said["up"] * 9 // 10)  # a commit has to follow
                 _cut(trial, proxy, Cut(trial.database.commit, moment=moment), after=place)
+            if not trial.figures[f"cut {moment} a commit"]:
+                trial.note(f"no load was cut {moment} a commit: its bytes were not found")
 
 
 def _conversation(trial: Trial, proxy: FaultProxy) -> dict[Direction, int]:

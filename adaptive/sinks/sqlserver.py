@@ -91,11 +91,13 @@ REPEATABLE_ROWS = 200_000
 BUFFER_BYTES = 16_000_000
 BUFFERED = {-9: 2, -10: 2, -3: 1, -4: 1}  # by SQL type, for each unit of its size; others take up to 32 bytes
 
-# Sent once after connecting. XACT_ABORT OFF: most errors of a statement then leave the transaction usable.
+# Sent once after connecting. The language is that of messages, in which names and key values are looked for.
+# XACT_ABORT OFF: most errors of a statement then leave the transaction usable.
 # A lock is waited for longer than the server's keepalives (30 s, then 10 probes 1 s apart) take to end a
 # half-open attempt that holds it.
 SETTINGS = """
-    SET NOCOUNT ON; SET XACT_ABORT OFF; SET LOCK_TIMEOUT 60000; SET DATEFORMAT ymd; SET ANSI_NULLS ON;
+    SET LANGUAGE us_english; SET NOCOUNT ON; SET XACT_ABORT OFF; SET LOCK_TIMEOUT 60000; SET DATEFORMAT ymd;
+    SET ANSI_NULLS ON;
     SET ANSI_PADDING ON; SET ANSI_WARNINGS ON; SET ARITHABORT ON; SET CONCAT_NULL_YIELDS_NULL ON;
     SET QUOTED_IDENTIFIER ON; SET NUMERIC_ROUNDABORT OFF; SET TRANSACTION ISOLATION LEVEL READ COMMITTED"""
 SERVER = """
@@ -105,14 +107,17 @@ LOCATE = """
     SELECT s.name, o.name, o.object_id, o.type
     FROM sys.objects AS o JOIN sys.schemas AS s ON s.schema_id = o.schema_id
     WHERE o.object_id = OBJECT_ID(?) AND o.type IN ('U', 'V')"""
-# An alias type has the system type it stands for; of CLR types (240) only the user type says which.
+# An alias type has the system type it stands for; of the server's own (below 256) only the user type says
+# which, as of those in CLR (240) and of vector, which has the system type of varbinary. A sql_variant, as
+# COLLATIONPROPERTY returns it, is none that pyodbc reads.
 CATALOGUE = """
     SELECT c.name, y.name, c.max_length, c.precision, c.scale, c.is_nullable, c.is_identity, c.collation_name,
-        COLLATIONPROPERTY(c.collation_name, 'CodePage'),
+        CAST(COLLATIONPROPERTY(c.collation_name, 'CodePage') AS int),
         CASE WHEN c.default_object_id <> 0 THEN COALESCE(d.definition, '') END, k.key_ordinal
     FROM sys.columns AS c
         JOIN sys.types AS y
-            ON y.user_type_id = CASE WHEN c.system_type_id = 240 THEN c.user_type_id ELSE c.system_type_id END
+            ON y.user_type_id = CASE WHEN c.system_type_id = 240 OR c.user_type_id < 256
+                THEN c.user_type_id ELSE c.system_type_id END
         LEFT JOIN sys.default_constraints AS d ON d.object_id = c.default_object_id
         LEFT JOIN sys.indexes AS i ON i.object_id = c.object_id AND i.is_primary_key = 1
         LEFT JOIN sys.index_columns AS k
@@ -130,7 +135,10 @@ UNIQUE = """
     ORDER BY i.index_id, k.key_ordinal"""
 LEDGERS = """
     SELECT s.name FROM sys.tables AS t JOIN sys.schemas AS s ON s.schema_id = t.schema_id WHERE t.name = ?"""
-CHECKS = "SELECT name, definition FROM sys.check_constraints WHERE parent_object_id = ? AND is_disabled = 0"
+# Who may not see the definition of the table finds none.
+CHECKS = """
+    SELECT name, definition FROM sys.check_constraints
+    WHERE parent_object_id = ? AND is_disabled = 0 AND definition IS NOT NULL"""
 CASCADES = """
     SELECT OBJECT_NAME(parent_object_id) FROM sys.foreign_keys
     WHERE referenced_object_id = ? AND parent_object_id <> referenced_object_id
@@ -181,7 +189,9 @@ FORGET_KEYS = "DELETE FROM {keys} WHERE target = ?"
 LOAD_NAMES = ("load", "fingerprint", "source", "mapping", "target", "mode", "state", "rows", "rejected",
               "started_at", "finished_at")  # fmt: skip
 LOADS = "SELECT {names} FROM {loads}"
-RECEIPTS = "SELECT segments, [rows], rejected FROM {ledger} WHERE [load] = ? ORDER BY committed_at, batch"
+RECEIPTS = """
+    SELECT segments, [rows], rejected FROM {ledger} {locks} WHERE [load] = ? ORDER BY committed_at, batch"""
+PAST_LOCKS = "WITH (READPAST)"  # to look on: what others have under way is neither waited for nor seen
 DONE = """
     UPDATE {loads} SET state = 'done', finished_at = SYSUTCDATETIME(), [rows] = ?, rejected = ?
     WHERE [load] = ?"""
@@ -216,14 +226,25 @@ STAGE = """
 FILL = "INSERT INTO {stage} ({columns}) VALUES ({markers})"
 BROKEN, TAKEN, SAME = 1, 2, 3  # marks: breaks a check, its unique key is taken, its row is there; 0: free
 MARK = """
-    UPDATE s SET _adaptive_mark = {mark} FROM {stage} AS s WHERE _adaptive_mark = 0 AND ({condition});
+    UPDATE s SET _adaptive_mark = {mark} FROM {stage} AS s WHERE _adaptive_mark = 0 AND ({condition}) {how};
     SELECT _adaptive_ordinal, _adaptive_mark FROM {stage} WHERE _adaptive_mark <> 0
     ORDER BY _adaptive_ordinal"""
 UNMARK = "UPDATE {stage} SET _adaptive_mark = 0"
-KEY_TAKEN = """
-    EXISTS (SELECT 1 FROM {destination} AS t {locks} WHERE {same}) OR _adaptive_ordinal NOT IN (
-        SELECT MIN(_adaptive_ordinal) FROM {stage} WHERE _adaptive_mark = 0 GROUP BY {key})"""
-LOCKS = "WITH (UPDLOCK, HOLDLOCK)"  # for upsert, also the gaps: nobody inserts the key meanwhile
+# In two statements: with OR between them the server would look through all rows for each one.
+THERE = "EXISTS (SELECT 1 FROM {destination} AS t {locks} WHERE {same})"
+REPEATED = """
+    _adaptive_ordinal IN (SELECT _adaptive_ordinal FROM (
+        SELECT _adaptive_ordinal,
+            ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY _adaptive_ordinal {last}) AS turn
+        FROM {stage} WHERE _adaptive_mark = 0) AS turns WHERE turn > 1)"""
+# For upsert, also of the gaps, so that nobody inserts a key meanwhile. In the order of the keys, so that
+# writers wait for each other in one direction only; by a loop, so that nothing but these keys is locked.
+LOCKS = "WITH (UPDLOCK, HOLDLOCK, ROWLOCK)"
+LOCK_KEYS = """
+    SELECT COUNT(*) FROM (SELECT TOP (2147483647) {key} FROM {stage} ORDER BY {key}) AS s
+        INNER LOOP JOIN {destination} AS t {locks} ON {same}
+    OPTION (FORCE ORDER, MAXDOP 1)"""
+BY_LOOP = "OPTION (LOOP JOIN)"
 INSERT = """
     SAVE TRANSACTION adaptive_staged;
     INSERT INTO {destination} ({columns}) SELECT {columns} FROM {stage} WHERE _adaptive_mark = 0
@@ -231,11 +252,11 @@ INSERT = """
     SELECT @@ROWCOUNT"""
 UNDO_INSERT = "ROLLBACK TRANSACTION adaptive_staged"
 REDUCE = """
-    DELETE FROM {stage} WHERE _adaptive_ordinal NOT IN (
-        SELECT MAX(_adaptive_ordinal) FROM {stage} GROUP BY {key});
+    DELETE FROM {stage} WHERE {repeated};
     SELECT @@ROWCOUNT"""
 UPDATE = """
-    UPDATE t SET {changes} FROM {destination} AS t JOIN {stage} AS s ON {same} WHERE s._adaptive_mark = 3"""
+    UPDATE t SET {changes} FROM {destination} AS t JOIN {stage} AS s ON {same} WHERE s._adaptive_mark = 3
+    OPTION (LOOP JOIN)"""
 RELEASE = "DELETE FROM {keys} WHERE target = ? AND [key] IN (SELECT [key] FROM {stage})"
 IDENTITY_INSERT = "SET IDENTITY_INSERT {destination} {word}"
 # `finish` of mode replace: DELETE and INSERT keep grants, foreign keys, views and triggers.
@@ -243,7 +264,8 @@ EMPTY = "DELETE FROM {target} WITH (TABLOCKX)"
 MOVE = "INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}"
 
 # By the server's error number. 40197 and 40613 (Azure) end the connection, perhaps in a commit; 40549
-# to 40553 end a transaction that takes too much; 13535: a system-versioned row is newer than this one.
+# to 40553 end a transaction that takes too much; 13535: a system-versioned row is newer than this one. 6900
+# and 9400 on are about XML and its schema, 13608 on about JSON, 13670, 42204 and 42238 about vectors.
 LEFT_OUT = 3604  # "Duplicate key was ignored", a warning of indexes with IGNORE_DUP_KEY
 VERDICTS: dict[int, Verdict] = {
     **dict.fromkeys((1205, 1222, 3960, 3961, 13535, 41302, 41305, 41325, 41839, 628, 3902, 3903, 3930, 6401),
@@ -252,8 +274,8 @@ VERDICTS: dict[int, Verdict] = {
                      *range(40549, 40554)), "overload"),
     **dict.fromkeys((596, 3980, 6005, 6006, 40197, 40613), "in_doubt"),
     **dict.fromkeys((220, 232, 241, 242, 245, 248, 295, 296, 511, 515, 517, 547, 550, 1946, 2601, 2627, 2628,
-                     3609, 3616, LEFT_OUT, 6522, 7139, 8114, 8115, 8152, 8169, *range(9400, 9500)),  # XML
-                    "reject"),
+                     3609, 3616, LEFT_OUT, 6522, *range(6900, 7000), 7139, 8114, 8115, 8152, 8169,
+                     *range(9400, 9500), *range(13608, 13615), 13670, 42204, 42238), "reject"),
     **dict.fromkeys((206, 207, 208, 229, 262, 544, 1105, 3906, 4060, 9002, 18456), "fatal"),
 }  # fmt: skip
 # By SQLSTATE where the number is not known; everything else is fatal.
@@ -396,10 +418,13 @@ class SqlserverSink:
             for word in self._missing_tables():
                 self._run(LEDGER[word])
         with self._transaction(str(table)):
-            if not self._locate().oid and schema is not None:
+            # First: who scans the catalogue with changes of his own in it may wait for another who does so.
+            there = self._locate().oid
+            strays = self._strays(load["load"]) if there and self._ledger else []
+            if not there and schema is not None:
                 self._create(schema)
             if self._ledger:
-                self._start(load)
+                self._start(load, strays)
         return self.columns()
 
     def columns(self) -> Sequence[tuple[Any, ...]]:
@@ -442,6 +467,7 @@ class SqlserverSink:
             owned = {split for (split,) in self._run(OWNED, name, load["owner"])}
             if not owned.issuperset(load["splits"]):
                 raise OwnershipLostError(f"load {name} was taken over by another run")
+            strays = self._strays(name)
             if self._mode == "replace":
                 self._swap(_path(table.schema, self._staging("replace", name)))
             receipts = self.receipts(name)
@@ -450,7 +476,7 @@ class SqlserverSink:
             self._run("DELETE FROM {ledger} WHERE [load] = ? AND rejected = '[]'", name)
             # Without its splits a late batch of this very run finds no owner, and so is refused as well.
             self._run("DELETE FROM {splits} WHERE [load] = ?", name)
-            self._drop_strays("bulk", self._running())
+            self._drop(strays)
 
     def doctor(self) -> list[str]:
         """Return what is found out about server, table and rights, in words; changes nothing."""
@@ -647,15 +673,17 @@ class SqlserverSink:
         for values in self._run(LOADS, names=_list(LOAD_NAMES), loads=place):
             row = dict(zip(LOAD_NAMES, values, strict=True))
             if row["rows"] is None:
-                receipts = self._receipts(place.removesuffix("_loads]") + "_ledger]", row["load"])
+                receipts = self._receipts(place.removesuffix("_loads]") + "_ledger]", row["load"], PAST_LOCKS)
                 row["rows"] = sum(rows for _, rows, _ in receipts)
                 row["rejected"] = sum(len(rejected) for _, _, rejected in receipts)
             for name in ("started_at", "finished_at"):
                 row[name] = row[name] and row[name].replace(tzinfo=UTC)
             yield row
 
-    def _receipts(self, place: str, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
-        found = self._run(RECEIPTS, load, ledger=place)
+    def _receipts(
+        self, place: str, load: str, locks: str = ""
+    ) -> list[tuple[list[list[int]], int, list[list[int]]]]:
+        found = self._run(RECEIPTS, load, ledger=place, locks=locks)
         return [(json.loads(segments), rows, json.loads(rejected)) for segments, rows, rejected in found]
 
     def _missing_tables(self) -> list[str]:
@@ -702,7 +730,7 @@ class SqlserverSink:
         if self._ledger and self._run(LOCATE, self._ledger_table("keys")):
             self._run(FORGET_KEYS, str(table))
 
-    def _start(self, load: Mapping[str, Any]) -> None:
+    def _start(self, load: Mapping[str, Any], strays: Iterable[str]) -> None:
         """Register the load and take its splits over; wait for transactions of the earlier owner."""
         name = load["load"]
         state = self._run(STATE, name)
@@ -711,9 +739,9 @@ class SqlserverSink:
         for split in load["splits"]:
             if self._run(TAKE_OVER, load["owner"], name, split) == [(0,)]:
                 self._run(TAKE, name, split, load["owner"])
-        self._drop_strays("bulk", self._running() - {name})  # this load has no writers yet
+        self._drop(strays)
         if self._mode == "replace":
-            self._stage_replacement(name)
+            self._stage_replacement(name, begun=bool(state))
         if not state:
             about = (load[word] for word in ("fingerprint", "source", "mapping"))
             self._run(REGISTER, name, *about, str(self._table), self._mode)
@@ -739,30 +767,32 @@ class SqlserverSink:
             self._run(REPLACED, load, receipt["replaces"])
         return True
 
-    def _running(self) -> set[str]:
-        return {name for (name,) in self._run(RUNNING, str(self._table))}
+    def _strays(self, load: str) -> list[str]:
+        """Return the staging tables that nobody needs: a load's bulk copies at its begin or end, and others'.
 
-    def _drop_strays(self, use: str, loads: Iterable[str]) -> list[str]:
-        """Drop the table's staging tables but those of some loads; return the names of those."""
-        table, kept = self._table, []
-        prefix, living = self._staging(use), tuple(self._staging(use, load) for load in loads)
-        for (name,) in self._run(STRAYS, table.schema, len(prefix), prefix):
-            if name.startswith(living):
-                kept.append(name)
-            else:
-                self._run(DROP, name=_path(table.schema, name))
-        return kept
+        The others are those of loads that do not run any more.
+        """
+        running = {name for (name,) in self._run(RUNNING, str(self._table))}
+        living = [("replace", name) for name in running] + [("bulk", name) for name in running - {load}]
+        kept = tuple(self._staging(use, name) for use, name in living)
+        prefixes = self._staging("bulk"), self._staging("replace")
+        found = [name for one in prefixes for (name,) in self._run(STRAYS, self._table.schema, len(one), one)]
+        return [name for name in found if not name.startswith(kept)]
 
-    def _stage_replacement(self, load: str) -> None:
-        """Make the staging table of a load, or keep that of a resumed one; drop those of ended loads.
+    def _drop(self, tables: Iterable[str]) -> None:
+        for name in tables:
+            self._run(DROP, name=_path(self._table.schema, name))
+
+    def _stage_replacement(self, load: str, *, begun: bool) -> None:
+        """Make the staging table of a load, or keep that of a resumed one.
 
         Raises ValueError if swapping it in would change other tables.
         """
         table = self._table
         if others := ", ".join(name for (name,) in self._run(CASCADES, table.oid)):
             raise ValueError(f"replacing {table} would change {others} through ON DELETE; use another mode")
-        running = self._running()
-        if self._staging("replace", load) in self._drop_strays("replace", running) and load in running:
+        staging = _path(table.schema, self._staging("replace", load))
+        if begun and self._run(LOCATE, staging):
             return
         self._run("DELETE FROM {ledger} WHERE [load] = ?", load)  # rows that went with their staging table
         lines = [_definition(column) for column in table.columns]
@@ -771,7 +801,6 @@ class SqlserverSink:
         lines += [f"UNIQUE ({_list(key)})" for _, key in self._unique(table.oid) if names.issuperset(key)]
         checks = [what for _, what in self._run(CHECKS, table.oid)]
         lines += [f"CHECK {what}" for what in checks if names.issuperset(BRACKETED.findall(what))]
-        staging = _path(table.schema, self._staging("replace", load))
         self._run("CREATE TABLE {staging} ({lines})", staging=staging, lines=", ".join(lines))
 
     def _swap(self, staging: str) -> None:
@@ -887,7 +916,8 @@ class SqlserverSink:
         count, key = len(cells[0]), self._table.key if self._merges else ()
         staged = Staged(self._destination, columns, key, stage or STAGE_NAME)
         if self._mode == "upsert":
-            [(repeated,)] = self._run(REDUCE, **staged.names())
+            names = staged.names()
+            [(repeated,)] = self._run(REDUCE, **names, repeated=REPEATED.format(**names, last="DESC"))
             found = self._insert(staged, self._update(staged), count - repeated)
         else:
             found = self._insert(staged, self._mark_same(staged), count)
@@ -896,6 +926,7 @@ class SqlserverSink:
 
     def _update(self, staged: Staged) -> dict[int, int]:
         """Update the rows of the target whose key is staged, and return their marks."""
+        self._run(LOCK_KEYS, **staged.names(), locks=LOCKS)
         marks = self._mark_same(staged, LOCKS)
         changed = [_q(c.name) for c in staged.columns if c.name not in staged.key and not c.identity]
         if changed:
@@ -938,7 +969,7 @@ class SqlserverSink:
     def _judge(self, error: ServerError, staged: Staged) -> dict[int, int]:
         """Mark the rows that break the constraint an error names; return all marks, none if that fails."""
         with suppress(ServerError):
-            [(_, _, oid, _)] = self._run(LOCATE, staged.destination)
+            oid = next((oid for _, _, oid, _ in self._run(LOCATE, staged.destination)), 0)
             checks = self._run(CHECKS, oid) if error.number == CONFLICT else []
             for name, what in checks:
                 if f'"{name}"' in str(error):
@@ -949,17 +980,21 @@ class SqlserverSink:
                 if f"'{name}'" in str(error) and {c.name for c in staged.columns}.issuperset(key):
                     self._run(UNDO_INSERT)
                     mark = SAME if set(key) == set(staged.key) else TAKEN
-                    return self._mark(staged, mark, KEY_TAKEN.format(**staged.names(key), locks=""))
+                    return self._mark_taken(staged, mark, key)
         return {}
 
-    def _mark(self, staged: Staged, mark: int, condition: str) -> dict[int, int]:
-        return dict(self._run(MARK, stage=staged.stage, mark=str(mark), condition=condition))
+    def _mark(self, staged: Staged, mark: int, condition: str, how: str = "") -> dict[int, int]:
+        return dict(self._run(MARK, stage=staged.stage, mark=str(mark), condition=condition, how=how))
+
+    def _mark_taken(self, staged: Staged, mark: int, key: Iterable[str], locks: str = "") -> dict[int, int]:
+        """Mark the rows whose values of a unique key the target or an earlier row has."""
+        names = staged.names(key)
+        self._mark(staged, mark, THERE.format(**names, locks=locks), BY_LOOP if locks else "")
+        return self._mark(staged, mark, REPEATED.format(**names, last=""))
 
     def _mark_same(self, staged: Staged, locks: str = "") -> dict[int, int]:
         """Mark the rows whose key the target or an earlier row has, where that is no fault."""
-        if not staged.key:
-            return {}
-        return self._mark(staged, SAME, KEY_TAKEN.format(**staged.names(), locks=locks))
+        return self._mark_taken(staged, SAME, staged.key, locks) if staged.key else {}
 
     # ---- bulk copy
 
@@ -1150,6 +1185,7 @@ class Session:
         """Return a new connection of mssql-python, with autocommit. Raises its errors."""
         import mssql_python
 
+        mssql_python.pooling(enabled=False)  # a pool would stay logged in
         keywords = {name: word for name, word in self._keywords.items() if name not in ODBC_ONLY}
         keywords = {"encrypt": DEFAULTS["encrypt"], **keywords, "server": "{},{}".format(*self._server)}
         return mssql_python.connect(_connection_string(keywords), autocommit=True)

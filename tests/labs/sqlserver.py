@@ -11,7 +11,7 @@ import re
 import secrets
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,8 +34,11 @@ FILLS = """
         quantity int CHECK (quantity > 0))"""
 ABSENT = {"a_deferred_constraint_fails_before_the_commit": "SQL Server has no deferred constraints"}
 DEVIATIONS = {"a_deadlock_is_a_retry": "all locks of the stand-in for SQL Server are one"}
+COLLATION = "SQL_Latin1_General_CP1_CI_AS"  # tests write texts of this code page, and keys in capitals
 DATETIMEOFFSET = -155  # pyodbc hands it over as bytes
-SESSIONS = "SELECT session_id FROM sys.dm_exec_sessions WHERE database_id = DB_ID(?) AND session_id <> @@SPID"
+SESSIONS = """
+    SELECT session_id FROM sys.dm_exec_sessions
+    WHERE database_id = DB_ID(?) AND session_id <> @@SPID AND is_user_process = 1"""
 
 
 def missing() -> str | None:
@@ -66,6 +69,7 @@ def connect(url: str) -> Any:
     keywords = {"driver": sqlserver._find_driver(), **keywords, "server": f"tcp:{host},{port}"}
     link = sqlserver._pyodbc().connect(sqlserver._connection_string(keywords), autocommit=True, timeout=15)
     link.add_output_converter(DATETIMEOFFSET, _moment)
+    link.execute("SET LOCK_TIMEOUT 60000")  # a reader waits for writers; by default for ever
     return link
 
 
@@ -81,7 +85,7 @@ def database(url: str) -> Iterator[str]:
     """Yield the URL of a new, empty database; drop it afterwards."""
     name = f"adaptive_{secrets.token_hex(6)}"
     with closing(connect(url)) as link:
-        link.execute(f"CREATE DATABASE {name}")
+        link.execute(f"CREATE DATABASE {name} COLLATE {COLLATION}")
     try:
         yield urlsplit(url)._replace(path=f"/{name}").geturl()
     finally:
@@ -160,7 +164,8 @@ class SqlserverLab:
         name = urlsplit(self.url).path[1:]
         with closing(connect(urlsplit(self.url)._replace(path="/master").geturl())) as link:
             for (session,) in link.execute(SESSIONS, name).fetchall():
-                link.execute(f"KILL {int(session)}")
+                with suppress(sqlserver._pyodbc().Error):  # it has ended meanwhile
+                    link.execute(f"KILL {int(session)}")
 
 
 @contextmanager

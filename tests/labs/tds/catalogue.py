@@ -65,7 +65,9 @@ class Catalogue:
         self._cache: dict[tuple[str, str], Table | None] = {}
         self._version: tuple[int, ...] = ()
         db.executescript(TABLES.format(p="#", temp="TEMP"))
-        db.execute('CREATE TEMP TABLE "sys.dm_exec_sessions" (session_id INT, database_id INT)')
+        db.execute(
+            'CREATE TEMP TABLE "sys.dm_exec_sessions" (session_id INT, database_id INT, is_user_process BIT)'
+        )
         db.execute("INSERT INTO \"#sys.objects\" (object_id, type) VALUES (-1000000, '-')")
 
     @property

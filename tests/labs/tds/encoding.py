@@ -191,6 +191,8 @@ def encoder(kind: Type) -> Encoder:
         return lambda value: b"\xff\xff" if value is None else _counted("<H", encode(value))
     if name in FORMS:
         return _write_tiny(struct.Struct(FORMS[name]).pack)
+    if name == "sql_variant":
+        return _variant
     if name == "decimal":
         return _write_tiny(_encode_numeric(kind))
     if name == "uniqueidentifier":
@@ -198,6 +200,11 @@ def encoder(kind: Type) -> Encoder:
     if name in MONEY:
         return _write_tiny(_encode_money(FIXED[name][1]))
     return _write_tiny(_encode_moment(kind))
+
+
+def _variant(value: int | None) -> bytes:
+    """Write an integer with its type; a sql_variant may hold others, but no function here returns one."""
+    return struct.pack("<i", 0) if value is None else struct.pack("<iBBi", 6, FIXED["int"][0], 0, value)
 
 
 def _counted(form: str, raw: bytes) -> bytes:

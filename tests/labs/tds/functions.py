@@ -22,6 +22,7 @@ PROPERTIES = {"productversion": VERSION, "edition": "Stand-in for tests (64-bit)
               "productmajorversion": "16", "collation": "SQL_Latin1_General_CP1_CI_AS", "isclustered": 0,
               "machinename": "stand-in", "servername": "stand-in"}  # fmt: skip
 INT, TEXT, MOMENT = Type("int"), Type("nvarchar", 4000), Type("datetime2", 0, 0, 7)
+VARIANT = Type("sql_variant")  # here of integers only
 # What each returns; a function that is not here is not known.
 KINDS: dict[str, Type | None] = {
     "object_id": INT, "object_name": NAME, "schema_id": INT, "schema_name": NAME, "db_name": NAME,
@@ -30,7 +31,7 @@ KINDS: dict[str, Type | None] = {
     "sysdatetimeoffset": Type("datetimeoffset", 0, 0, 7), "newid": Type("uniqueidentifier"), "variable": None,
     "xact_state": Type("smallint"), "len": INT, "error_number": INT,
     "sum": None,
-    "collationproperty": INT,
+    "collationproperty": VARIANT,
 }  # fmt: skip
 
 

@@ -51,11 +51,15 @@ def plain(text: str) -> tuple[str, set[str]]:
 
 
 def read(text: str) -> exp.Expr:
-    """Parse one statement. Raises SqlError 102."""
+    """Parse one statement; how the server is to carry it out is left out. Raises SqlError 102."""
     try:
-        return sqlglot.parse_one(plain(text)[0], read="tsql")
+        tree = sqlglot.parse_one(plain(text)[0], read="tsql")
     except SqlglotError as error:
         raise SqlError(102, f"Incorrect syntax: {error} in: {text}"[:1500], severity=15) from None
+    for node in tree.walk():
+        node.args.pop("options", None)
+        node.args.pop("hint", None)
+    return tree
 
 
 def write(node: exp.Expr) -> str:

@@ -145,7 +145,7 @@ def _enter_sessions(session: Session) -> None:
     """Fill the view of sessions; each session has a copy of its own."""
     session.db.execute('DELETE FROM "sys.dm_exec_sessions"')
     session.db.executemany(
-        'INSERT INTO "sys.dm_exec_sessions" VALUES (?, t_db_id(?))', session.server.sessions()
+        'INSERT INTO "sys.dm_exec_sessions" VALUES (?, t_db_id(?), 1)', session.server.sessions()
     )
 
 

@@ -93,6 +93,8 @@ def type_info(kind: Type, *, nullable: bool = True) -> bytes:
     name = kind.name
     if name == "date":
         return b"\x28"
+    if name == "sql_variant":
+        return struct.pack("<Bi", 98, 8009)
     if name in FIXED and not nullable and name != "uniqueidentifier":
         return bytes([BIT if name == "bit" else FIXED[name][0]])
     if name in FIXED:

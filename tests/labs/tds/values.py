@@ -279,7 +279,7 @@ def type_from_text(text: str) -> Type:
         return Type("nvarchar", 128)
     if name == "float" and first is not None and first <= 24:
         return Type("real")
-    if name in FIXED:
+    if name in FIXED or name == "sql_variant":
         return Type(name)
     if name == "decimal":
         return Type(name, 0, first or 18, int(sizes[1]) if len(sizes) > 1 else 0)
