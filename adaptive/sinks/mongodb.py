@@ -3,10 +3,10 @@
 Needs pymongo; Arrow tables need pyarrow. This file imports nothing from its package: copy it alone and it
 works.
 
-A row is recognised by its `_id`: its own `_id` column, or else an ObjectId made of its load and position.
-Rows are written first, unordered, then their receipt, both with `w: majority` and journaled. A batch that
-is written again meets its own documents (error 11000); they are fetched and compared, and equal ones are
-written already. So nothing has to be undone, and nothing is written twice.
+A row is recognised by its `_id`: its own, if it brings one that is not NULL, or else an ObjectId made of
+its load and position. Rows are written first, unordered, then their receipt, both with `w: majority` and
+journaled. A batch that is written again meets its own documents (error 11000); they are fetched and
+compared, and equal ones are written already. So nothing has to be undone, and nothing is written twice.
 
 Stored forms: int32 or long; double; decimal Decimal128, digit for digit; timestamp a date in milliseconds
 (rounded down, and said once in the log "adaptive"); date midnight UTC; uuid binary subtype 4; time ISO
@@ -58,6 +58,7 @@ except ImportError:  # then there are only rows
     pa = None
 
 Rejection: TypeAlias = tuple[int, str, str]
+Receipt: TypeAlias = tuple[list[list[int]], int, list[list[int]]]  # segments, rows, rejected positions
 Indexed: TypeAlias = tuple[int, Any]  # a document and, before it, the index of its row
 Write: TypeAlias = Callable[[Any], list[Rejection]]
 Verdict: TypeAlias = Literal["retry", "overload", "in_doubt", "reject", "fatal", "taken_over"]
@@ -417,25 +418,38 @@ class MongodbSink:
         return self._entries("loads").find_one({"_id": load}) or {}
 
     def loads(self) -> list[dict[str, Any]]:
-        """Return the loads of the collection, oldest first; of all collections if none is set."""
+        """Return the loads of the collection, oldest first; of all collections if none is set.
+
+        Those that run are counted from their receipts.
+        """
         if self.ledger is None:
             return []
         wanted = {} if self.table is None else {"target": self.table}
         names = ("fingerprint", "source", "mapping", "target", "mode", "state", "rows", "rejected",
                  "started_at", "finished_at")  # fmt: skip
         found = self._entries("loads").find(wanted).sort("started_at")
-        return [{"load": entry["_id"], **{name: entry[name] for name in names}} for entry in found]
+        loads = [{"load": entry["_id"], **{name: entry[name] for name in names}} for entry in found]
+        running = {load["load"]: load for load in loads if load["state"] != "done"}
+        for name, receipts in self._receipts(running).items() if running else ():
+            _, rows, rejected = _total(receipts)
+            running[name] |= {"rows": rows, "rejected": len(rejected)}
+        return loads
 
     def empty(self) -> bool:
         """Return whether the collection has no documents, or is missing."""
         return self._db[self._name].find_one({}, {"_id": 1}) is None
 
-    def receipts(self, load: str) -> list[tuple[list[list[int]], int, list[list[int]]]]:
+    def receipts(self, load: str) -> list[Receipt]:
         """Return what is committed: segments, rows written, rejected positions."""
-        if self.ledger is None:
-            return []
-        found = self._entries("ledger").find({"load": load})
-        return [(entry["segments"], entry["rows"], entry["rejected"]) for entry in found]
+        return [] if self.ledger is None else self._receipts([load]).get(load, [])
+
+    def _receipts(self, loads: Iterable[str]) -> dict[str, list[Receipt]]:
+        """Return the receipts of loads, by load, in one query."""
+        found: dict[str, list[Receipt]] = {}
+        for entry in self._entries("ledger").find({"load": {"$in": list(loads)}}):
+            receipt = entry["segments"], entry["rows"], entry["rejected"]
+            found.setdefault(entry["load"], []).append(receipt)
+        return found
 
     def finish(self, load: Mapping[str, Any]) -> None:
         """Swap `replace` in, mark the load done, then make few receipts of many.
@@ -469,26 +483,18 @@ class MongodbSink:
                 raise
 
     def _mark_done(self, load: str) -> None:
-        segments, rows, rejected = self._total(load)
-        # A stalled run may have entered a receipt for rows that another one has, too.
-        rows = min(rows, sum(last - first + 1 for _, first, last in segments) - len(rejected))
+        _, rows, rejected = _total(self.receipts(load))
         done = {"state": "done", "rows": rows, "rejected": len(rejected), "finished_at": datetime.now(UTC)}
         entry = {**self._load(load), **done}
         entry.pop("swapping", None)
         self._entries("loads").replace_one({"_id": load}, entry)
-
-    def _total(self, load: str) -> tuple[list[list[int]], int, list[list[int]]]:
-        receipts = self.receipts(load)
-        segments = _joined(segment for found, _, _ in receipts for segment in found)
-        rejected = {tuple(position) for _, _, found in receipts for position in found}
-        return segments, sum(rows for _, rows, _ in receipts), sorted(map(list, rejected))
 
     def _compact(self, load: str) -> None:
         """Replace the receipts of a done load, and its splits, so that no late writer can begin."""
         self._entries("splits").delete_many({"load": load})
         if not self._entries("ledger").find_one({"load": load, "compact": None}):
             return
-        segments, _, rejected = self._total(load)
+        segments, _, rejected = _total(self.receipts(load))
         rows = self._load(load)["rows"]
         for part, first in enumerate(range(0, max(1, len(rejected)), COMPACT_REJECTS)):
             entry = _entry(load, f"all {part}", segments, rows, rejected[first : first + COMPACT_REJECTS])
@@ -563,7 +569,7 @@ class MongodbSink:
         if self.mode == "upsert":
             return self._upsert(list(enumerate(zip(rows, ids, strict=True))))
         return self._insert(
-            [(index, row if "_id" in row else {"_id": id_, **row})
+            [(index, row if row.get("_id") is not None else {**row, "_id": id_})
              for index, (row, id_) in enumerate(zip(rows, ids, strict=True))]
         )  # fmt: skip
 
@@ -573,14 +579,8 @@ class MongodbSink:
         if not len(rows):
             return []
         ids = self._take(len(rows))
-        upsert = self.mode == "upsert"
-        heads = (
-            [b""] * len(ids)
-            if upsert or "_id" in rows.column_names
-            else [b"\x07_id\0" + i.binary for i in ids]
-        )
         encoder = _Encoder(self._say_microseconds)
-        documents = list(enumerate(encoder.documents(rows, heads)))
+        documents = list(enumerate(encoder.documents(rows, self._heads(rows, ids))))
         encoder.refused |= {
             i: _too_large(len(raw), self._limit) for i, raw in documents if len(raw) > self._limit
         }
@@ -588,11 +588,19 @@ class MongodbSink:
         documents = (
             [entry for entry in documents if entry[0] not in encoder.refused] if refused else documents
         )
-        if upsert:
+        if self.mode == "upsert":
             refused += self._upsert([(i, (decode(raw, OPTIONS), ids[i])) for i, raw in documents])
         else:
             refused += self._insert([(index, RawBSONDocument(raw, RAW)) for index, raw in documents])
         return sorted(refused)
+
+    def _heads(self, rows: pa.Table, ids: Sequence[ObjectId]) -> list[bytes]:
+        """Return the elements for rows that bring no `_id`; an upsert gives new documents theirs itself."""
+        own = rows["_id"] if "_id" in rows.column_names else pa.nulls(len(rows))
+        complete = not (own.null_count or pa.types.is_dictionary(own.type))  # whose words may be NULL
+        if complete or self.mode == "upsert":
+            return [b""] * len(ids)
+        return [b"\x07_id\0" + id_.binary for id_ in ids]
 
     def _take(self, count: int) -> list[ObjectId]:
         """Return the `_id`s of the next rows."""
@@ -618,6 +626,8 @@ class MongodbSink:
 
     def _insert(self, documents: Sequence[Indexed]) -> list[Rejection]:
         """Insert documents, each with its row's index; return the refused."""
+        if not documents:
+            return []
         try:
             self._target.insert_many([document for _, document in documents], ordered=False)
         except BulkWriteError as error:
@@ -694,6 +704,8 @@ class MongodbSink:
         groups: dict[Any, list[tuple[int, Any]]] = {}
         refused: list[Rejection] = []
         for index, (row, id_) in entries:
+            if "_id" in row and row["_id"] is None:  # a new document would get it
+                row = {name: value for name, value in row.items() if name != "_id"}
             try:
                 groups.setdefault(_upsert_key(row, self.key), []).append((index, (row, id_)))
             except UNFIT as error:
@@ -876,6 +888,14 @@ def _joined(segments: Iterable[list[int]]) -> list[list[int]]:
     return joined
 
 
+def _total(receipts: Sequence[Receipt]) -> Receipt:
+    """Return several receipts as one. A stalled run may have entered one for rows of another one."""
+    segments = _joined(segment for found, _, _ in receipts for segment in found)
+    rejected = {tuple(position) for _, _, found in receipts for position in found}
+    most = sum(last - first + 1 for _, first, last in segments) - len(rejected)
+    return segments, min(most, sum(rows for _, rows, _ in receipts)), sorted(map(list, rejected))
+
+
 def _positions(receipt: Mapping[str, Any]) -> Iterator[ObjectId]:
     """Yield the `_id`s of a batch's rows: 7 bytes of hash(load, split), 5 bytes of ordinal.
 
@@ -1017,16 +1037,21 @@ class _Encoder:
         self._first = 0  # row of the piece at work
 
     def documents(self, rows: pa.Table, heads: Sequence[bytes]) -> list[bytes]:
-        """Return a document for each row, broken for a refused one; `heads` are elements to begin with."""
+        """Return a document for each row, broken for a refused one.
+
+        `heads` are elements to begin with, each in the place of an `_id` that is missing or NULL.
+        """
         found: list[bytes] = []
         names = sorted(rows.column_names, key="_id".__ne__)  # stable: only _id moves, to the front
         step = max(1, min(PIECE_ROWS, PIECE_BYTES * len(rows) // max(1, rows.nbytes)))
         for self._first in range(0, len(rows), step):
             piece = rows.slice(self._first, step).combine_chunks()
             begin = pa.array(heads[self._first : self._first + step], pa.binary())
-            found += self._document(
-                [begin, *(self._element(n, piece[n].chunk(0)) for n in names)]
-            ).to_pylist()
+            elements = [self._element(name, piece[name].chunk(0)) for name in names]
+            if "_id" in names:
+                own = _plain(piece["_id"].chunk(0)).is_valid()
+                begin = pc.if_else(own, elements.pop(0), begin)
+            found += self._document([begin, *elements]).to_pylist()
         return found
 
     def _document(self, elements: Sequence[Any]) -> Any:

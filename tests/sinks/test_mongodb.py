@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ LOAD = {
     "splits": [0, 1],
 }
 SCHEMA = pa.schema([pa.field("k", pa.int64()), pa.field("name", pa.string())])
+RECEIPTS = "_adaptive_ledger"
 STANDARD: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, uuid_representation=4)
 CONTRACT: type[Sink] = MongodbSink  # mypy holds the class to it
 
@@ -212,6 +214,38 @@ def test_an_id_of_the_source_is_kept(db: MongoLab) -> None:
     assert {document["_id"]: document["name"] for document in db.db["t"].find()} == {5: "a", "5": "b", 6: "d"}
 
 
+@pytest.mark.parametrize("mode", ["append", "ignore", "replace"])
+def test_an_id_that_is_null_is_none(db: MongoLab, mode: str) -> None:
+    """So such a row has the `_id` of its position, and is known when its batch is written again."""
+    given = [{"_id": 1, "k": 0}, {"_id": None, "k": 1}, {"k": 2}]
+    columns = [pa.array([5, None], pa.int64()), pa.nulls(2), pa.array([6, None]).dictionary_encode(),
+               pa.DictionaryArray.from_arrays([0, 1], [7, None])]  # fmt: skip
+    with prepared(db, mode=mode) as sink:
+        for last_attempt in (False, True):
+            assert batch(sink, given, segments=[(0, 0, 2)], commit=last_attempt) == []
+        for number, own in enumerate(columns):
+            table = pa.table({"k": [10 * number + 10, 10 * number + 11], "_id": own})
+            at = {"batch": f"arrow {number}", "segments": [(0, 2 * number + 3, 2 * number + 4)]}
+            for last_attempt in (False, True):
+                assert batch(sink, table, commit=last_attempt, **at) == []
+        sink.finish(LOAD)
+    found = {document["k"]: document["_id"] for document in db.db["t"].find()}
+    own_ids = {k: found.pop(k) for k in (0, 10, 30, 40)}
+    assert own_ids == {0: 1, 10: 5, 30: 6, 40: 7}
+    assert sorted(found) == [1, 2, 11, 20, 21, 31, 41]
+    assert {type(id_) for id_ in found.values()} == {ObjectId}
+
+
+def test_pieces_have_their_own_heads_where_an_id_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_ROWS", 2)
+    table = pa.table({"k": [0, 1, 2, 3, 4], "_id": pa.array([None, 1, 2, None, None], pa.int64())})
+    fresh = [ObjectId() for _ in range(5)]
+    heads = [b"\x07_id\0" + id_.binary for id_ in fresh]
+    found = [decode(raw, OPTIONS) for raw in module._Encoder(lambda: None).documents(table, heads)]
+    assert [list(document) for document in found] == [["_id", "k"]] * 5
+    assert [document["_id"] for document in found] == [fresh[0], 1, 2, fresh[3], fresh[4]]
+
+
 def test_a_taken_key_of_another_index_is_a_reject_unless_the_document_is_ours(db: MongoLab) -> None:
     with prepared(db, key=("k",)) as sink:
         batch(sink, rows(0, 1), commit=False)
@@ -274,6 +308,28 @@ def test_upsert_by_id_is_the_default(db: MongoLab) -> None:
     with prepared(db, mode="upsert") as sink:
         batch(sink, [{"_id": 1, "name": "a"}, {"_id": 1, "name": "b"}, {"_id": 2}], segments=[(0, 0, 2)])
     assert list(db.db["t"].find()) == [{"_id": 1, "name": "b"}, {"_id": 2}]
+
+
+def test_an_upsert_by_another_key_takes_an_id_that_is_null_for_none(db: MongoLab) -> None:
+    with prepared(db, mode="upsert", key=("k",)) as sink:
+        given = [{"k": 1, "_id": 5}, {"k": 1, "_id": None, "name": "a"}, {"k": 2, "_id": None}]
+        assert batch(sink, given, segments=[(0, 0, 2)]) == []
+        table = pa.table({"k": [2, 3], "_id": pa.array([None, None], pa.int64())})
+        assert batch(sink, table, batch="b2", segments=[(0, 3, 4)]) == []
+    found = {document["k"]: document for document in db.db["t"].find()}
+    assert found[1] == {"_id": 5, "k": 1, "name": "a"}
+    assert [type(found[k]["_id"]) for k in (2, 3)] == [ObjectId] * 2
+
+
+def test_an_upsert_by_an_id_that_is_null_is_a_reject(db: MongoLab) -> None:
+    given = [{"_id": 1, "k": 1}, {"_id": None, "k": 2}]
+    with prepared(db, mode="upsert") as sink:
+        for number, some in enumerate((given, pa.Table.from_pylist(given))):
+            [(index, _, reason)] = batch(
+                sink, some, batch=f"b{number}", segments=[(0, 2 * number, 2 * number + 1)]
+            )
+            assert (index, "column _id" in reason) == (1, True)
+    assert list(db.db["t"].find()) == [{"_id": 1, "k": 1}]
 
 
 @pytest.mark.parametrize(
@@ -467,6 +523,35 @@ def test_a_receipt_whose_answer_was_lost_counts_once(wire: WireServer) -> None:
         assert sink.receipts("l1") == [([[0, 0, 1]], 2, [])]
 
 
+def test_a_load_that_runs_is_counted_once_however_its_receipts_overlap(db: MongoLab) -> None:
+    entries = [
+        {"_id": f"r{number}", "load": "l1", "batch": f"b{number}", "segments": segments, "rows": 2,
+         "rejected": [[0, 1]]}
+        for number, segments in enumerate(([[0, 0, 2]], [[0, 1, 3]]))
+    ]  # fmt: skip
+    with prepared(db) as sink:
+        db.db[RECEIPTS].insert_many(entries)
+        assert [(load["state"], load["rows"], load["rejected"]) for load in sink.loads()] == [
+            ("running", 3, 1)
+        ]
+
+
+def test_loads_that_run_are_counted_in_one_query_and_done_ones_in_none(wire: WireServer, url: str) -> None:
+    asked = []
+    with MongodbSink(url, table="t") as sink:
+        for name in ("l1", "l2"):
+            sink.prepare(LOAD | {"load": name}, SCHEMA)
+        for name in ("l1", "l2"):
+            wire.commands.clear()
+            sink.loads()
+            asked.append([c["filter"]["load"]["$in"] for c in wire.commands if c.get("find") == RECEIPTS])
+            sink.finish(LOAD | {"load": name})
+        wire.commands.clear()
+        assert [load["state"] for load in sink.loads()] == ["done", "done"]
+    assert asked == [[["l1", "l2"]], [["l2"]]]
+    assert RECEIPTS not in {command.get("find") for command in wire.commands}
+
+
 def test_overlapping_receipts_of_a_stalled_run_are_counted_once(db: MongoLab) -> None:
     with prepared(db) as sink:
         batch(sink, rows(0, 1))
@@ -611,6 +696,21 @@ def test_a_large_document_is_rejected_alone(db: MongoLab) -> None:
             index for index, _, _ in batch(sink, table.to_pylist(), batch="b2", segments=[(0, 0, 2)])
         ] == [1]
     assert sorted(row["k"] for row in db.rows("t")) == [0, 2]
+
+
+@pytest.mark.parametrize("mode", ["append", "ignore", "upsert", "replace"])
+def test_a_write_of_nothing_but_bad_rows_is_rejects(db: MongoLab, mode: str) -> None:
+    large = {"k": 1, "v": "x" * 17_000_000}
+    with prepared(db, mode=mode, key=("k",) if mode in ("ignore", "upsert") else ()) as sink:
+        times = pa.table({"k": [1, 2], "v": pa.array([1, 2], pa.duration("s"))})
+        for number, some in enumerate(
+            ([large], pa.Table.from_pylist([large]), times, [{"k": 3, "v": object()}])
+        ):
+            refused = batch(sink, some, batch=f"b{number}", segments=[(0, 2 * number, 2 * number + 1)])
+            assert [index for index, _, _ in refused] == list(range(len(some)))
+            assert all(re.search(r"size|bytes|column v", reason) for _, _, reason in refused)
+        sink.finish(LOAD)
+    assert db.rows("t") == []
 
 
 def test_lost_microseconds_are_said_once(db: MongoLab, caplog: pytest.LogCaptureFixture) -> None:
