@@ -476,7 +476,8 @@ class PostgresSink:
         """Write mappings of column to value; a key that a row lacks is NULL.
 
         Returns the rows whose unique key was taken, if the others could be written; else all or
-        nothing. Raises the driver's error, or ValueRefusedError, also for a column that the table lacks.
+        nothing. Raises the driver's error, or ValueRefusedError, also for a column that the table lacks
+        and for a row without columns.
         """
         self.duplicates = 0
         if not rows:
@@ -1117,13 +1118,16 @@ def _is_unreadable(error: BaseException) -> bool:
 def _tuples(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     """Return the columns, those of the first row first, and the rows as tuples.
 
-    itemgetter is the fastest way; its KeyError, or a row of another length, shows uneven rows.
+    itemgetter is the fastest way; its KeyError, or a row of another length, shows uneven rows. Raises
+    ValueRefusedError for a row without columns.
     """
     names = tuple(rows[0])
     with suppress(KeyError):
-        if set(map(len, rows)) == {len(names)}:
+        if names and set(map(len, rows)) == {len(names)}:
             pick = itemgetter(*names)
             return names, list(map(pick, rows)) if len(names) > 1 else [(pick(row),) for row in rows]
+    if not all(rows):
+        raise ValueRefusedError(list(map(bool, rows)).index(False), "the row is empty")
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     return names, [tuple(map(row.get, names)) for row in rows]
 

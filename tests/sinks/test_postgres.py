@@ -154,6 +154,22 @@ def test_columns_left_out_take_their_defaults(make: Make, database: Database) ->
     assert database.rows("SELECT * FROM d") == [(1, 7, 1, 2)]
 
 
+@pytest.mark.parametrize("mode", ["append", "ignore", "upsert"])
+def test_an_empty_row_is_refused_also_where_every_column_may_be_null(
+    database: Database, make: Make, mode: str
+) -> None:
+    database.run("CREATE TABLE notes (id serial UNIQUE, note text)")
+    with make("notes", mode=mode, key="id") as sink:
+        for bad, rows in enumerate(([{}], [{"id": 1}, {}, {"note": "b", "id": 2}])):
+            sink.begin()
+            with pytest.raises(ValueRefusedError, match="the row is empty") as refused:
+                sink.write(rows)
+            assert (sink.hint(refused.value), sink.classify(refused.value)) == (bad, "reject")
+            sink.write([{"note": "c", "id": bad}])
+            sink.commit()
+    assert database.rows("SELECT id, note FROM notes ORDER BY id") == [(0, "c"), (1, "c")]
+
+
 def test_an_unknown_column_is_the_fault_of_its_row(make: Make) -> None:
     sink = make()
     sink.begin()
