@@ -26,7 +26,7 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal, Inexact, InvalidOperation
@@ -57,6 +57,14 @@ LEDGER = (
     "CREATE TABLE IF NOT EXISTS {ledger} (load TEXT, batch TEXT, segments TEXT, rows INTEGER,"
     " rejected TEXT, committed_at TEXT, PRIMARY KEY (load, batch))",
 )
+# What runs is counted from its receipts, and only those are looked at.
+LOAD = """
+    load, fingerprint, source, mapping, target, mode, state,
+    CASE state WHEN 'done' THEN rows ELSE (
+        SELECT coalesce(sum(rows), 0) FROM {ledger} WHERE load = found.load) END AS rows,
+    CASE state WHEN 'done' THEN rejected ELSE (
+        SELECT coalesce(sum(json_array_length(rejected)), 0) FROM {ledger} WHERE load = found.load
+        ) END AS rejected, started_at, finished_at"""
 TYPES = "CREATE TABLE IF NOT EXISTS {types} (target TEXT COLLATE NOCASE PRIMARY KEY, schema BLOB)"
 KEYS = (
     "CREATE TABLE IF NOT EXISTS {keys} (target TEXT COLLATE NOCASE, key TEXT, claimed_at TEXT,"
@@ -277,7 +285,8 @@ class SqliteSink:
 
     def loads(self) -> list[dict[str, Any]]:
         """Return the loads of the table, oldest first; of all tables if none is set."""
-        found = self._read("{loads} WHERE ?1 IS NULL OR target = ?1 ORDER BY started_at", self.table)
+        of_table = "{loads} AS found WHERE ?1 IS NULL OR target = ?1 ORDER BY started_at"
+        found = self._read(of_table, self.table, LOAD)
         for load in found:
             for name in ("started_at", "finished_at"):
                 load[name] = load[name] and datetime.fromisoformat(load[name])
@@ -294,11 +303,11 @@ class SqliteSink:
         found = self._read("{ledger} WHERE load = ?", load)
         return [(json.loads(row["segments"]), row["rows"], json.loads(row["rejected"])) for row in found]
 
-    def _read(self, source: str, value: str | None) -> list[dict[str, Any]]:
+    def _read(self, source: str, value: str | None, columns: str = "*") -> list[dict[str, Any]]:
         """Read the ledger without making the file or anything in it."""
         if not self._ledger or not self.path.exists() or not self._ledger.exists():
             return []
-        found = self._ledger.run(f"SELECT * FROM {source}", [value])  # noqa: S608 - constants
+        found = self._ledger.run(f"SELECT {columns} FROM {source}", [value])  # noqa: S608 - constants
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -380,7 +389,9 @@ class SqliteSink:
             known = {column.name.lower() for column in self._columns}
             for names, group in groupby(rows, key=tuple):
                 part = list(group)
-                if known and (unknown := [name for name in names if name.lower() not in known]):
+                if not names:
+                    raise BadValueError("the row is empty", first)
+                if known and (unknown := [name for name in names if not _is_in(known, name)]):
                     raise BadValueError(f"table {self.table!r} has no column {unknown[0]!r}", first)
                 columns = [self._stored(name, [row[name] for row in part], first) for name in names]
                 written += self._insert(names, columns, first)
@@ -723,6 +734,11 @@ def _stage(table: str) -> str:
 
 def _check_name(table: str, event: str) -> str:
     return _q(f"adaptive check of {table} {event}")
+
+
+def _is_in(known: Container[str], name: object) -> bool:
+    """Say whether a name is among those in lower case; SQLite takes no notice of case."""
+    return isinstance(name, str) and name.lower() in known
 
 
 def _values(names: Sequence[str]) -> str:

@@ -470,6 +470,23 @@ def test_any_rows_are_stored_alike_on_every_way_in(rows: list[dict[str, Any]], t
 # --- rows ---
 
 
+@pytest.mark.parametrize(("bad", "reason"), [({}, "the row is empty"), ({7: 5}, "no column 7$")])
+@pytest.mark.parametrize("mode", ["append", "ignore", "upsert"])
+def test_a_row_without_a_column_to_write_to_is_rejected_alone(
+    url: str, mode: str, bad: dict[Any, Any], reason: str
+) -> None:
+    script(url, 'CREATE TABLE t (id INTEGER PRIMARY KEY, name, "7")')
+    with SqliteSink(url, table="t", mode=mode) as sink:
+        for index, rows in enumerate(([bad], [{"id": 1}, bad, {"name": "b", "id": 2}])):
+            sink.begin()
+            with pytest.raises(BadValueError, match=reason) as caught:
+                sink.write(rows)
+            assert (sink.hint(caught.value), sink.classify(caught.value)) == (index, "reject")
+            sink.write([{"ID": index, "7": 5}])
+            sink.commit()
+    assert query(url, "SELECT * FROM t") == [(0, None, 5), (1, None, 5)]
+
+
 def test_hostile_names_and_values_are_only_names_and_values(url: str) -> None:
     name, column = 'a"b; DROP TABLE x; --', "col]`'\" (?)"
     schema = pa.schema([pa.field(column, pa.string()), pa.field("select", pa.int64())])
@@ -763,6 +780,21 @@ def test_finish_keeps_one_receipt_and_late_writers_out(url: str) -> None:
     assert (done["state"], done["rows"], done["rejected"]) == ("done", 2, 2)
     assert done["started_at"] <= done["finished_at"]
     assert done["started_at"].tzinfo is not None
+
+
+def test_receipts_are_looked_up_for_loads_that_run_only(url: str) -> None:
+    """So one with very many receipts, done long ago, does not make the next one start late."""
+    prepared(url)
+    with SqliteSink(url, table="t") as sink:
+        sink.begin(receipt())
+        sink.commit(rejected=[(0, 1)], rows=1)
+        sink.finish(LOAD)
+        sink._db.execute("UPDATE _adaptive_ledger SET rejected = 'nobody reads this as JSON'")
+        assert [(row["rows"], row["rejected"]) for row in sink.loads()] == [(1, 1)]
+    plan = query(url, f"EXPLAIN QUERY PLAN SELECT {module.LOAD} FROM {{loads}} AS found".format(
+        ledger="_adaptive_ledger", loads="_adaptive_loads"
+    ))  # fmt: skip
+    assert not [step for *_, step in plan if "SCAN _adaptive_ledger" in step]
 
 
 def test_loads_of_other_tables_are_not_listed(url: str) -> None:
