@@ -119,6 +119,22 @@ class CommitsEachTableByItself(SqliteSink):
         return sink
 
 
+class LosesEmptyRows(SqliteSink):
+    def write(self, rows: Any) -> Any:
+        return super().write([row for row in rows if row])
+
+
+class WritesEmptyRowsAsNulls(SqliteSink):
+    def write(self, rows: Any) -> Any:
+        return super().write([row or {"name": None} for row in rows])
+
+
+class CountsWhatIsDone(SqliteSink):
+    def loads(self) -> Any:
+        done = {"rows": 0, "rejected": 0}
+        return [load if load["state"] == "done" else {**load, **done} for load in super().loads()]
+
+
 class SaysNothing(SqliteSink):
     def doctor(self) -> list[str]:
         return super().doctor()[:1]
@@ -137,6 +153,9 @@ FAULTS = [
     (TakesBadRowsForBadConnections, "a_violated_constraint_is_a_reject_of_its_row"),
     (BlamesTheWrongRow, "a_violated_constraint_is_a_reject_of_its_row"),
     (BlamesTheWrongRow, "a_row_whose_key_is_taken_is_isolated"),
+    (LosesEmptyRows, "a_row_without_a_column_to_write_to_is_isolated"),
+    (WritesEmptyRowsAsNulls, "a_row_without_a_column_to_write_to_is_isolated"),
+    (CountsWhatIsDone, "loads_that_run_are_counted_from_their_receipts"),
     (LetsTheFirstRowWin, "upsert_lets_the_last_row_win"),
     (GoesThroughFloat, "decimal_of_38_digits_comes_back_as_it_was"),
     (CutsMicroseconds, "timestamp_comes_back_as_it_was"),

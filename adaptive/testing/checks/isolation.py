@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
+from adaptive.isolation import Isolation
 from adaptive.rows import Row
 from adaptive.testing.checks.items import ITEMS, ids, isolated, items, started, table_of
 from adaptive.testing.checks.registry import check
-from adaptive.testing.lab import Lab, a_load
+from adaptive.testing.lab import Lab, a_load, a_receipt
 
 Spoil = Callable[[Row, Sequence[Row]], Row]  # a row, and those before it in the same write
 
@@ -72,6 +74,43 @@ def unknown(row: Row, _: Sequence[Row]) -> Row:
 def a_row_with_an_unknown_column_is_isolated(lab: Lab) -> None:
     """A producer that says too much loses that row only."""
     isolates_one_row(lab, unknown)
+
+
+# Rows without a column that could be written, and what the reason has to say. `write` is given whatever a
+# program makes, not only what a source reads, hence the names that are no text.
+NAMELESS: list[tuple[Mapping[Any, Any], str]] = [
+    ({}, "empty"), ({7: 5}, "7"), ({(8, 9): 5}, "(8, 9)"), ({6: 5, "colour": "red"}, "6")
+]  # fmt: skip
+
+
+@check("append")
+def a_row_without_a_column_to_write_to_is_isolated(lab: Lab) -> None:
+    """Alone, beside its like and among good rows, in every mode; a schemaless sink may write an empty one."""
+    for mode in ("append", "ignore", "upsert", "replace"):
+        if mode in lab.sink("items").capabilities:
+            lab.make_items()
+            isolates_nameless_rows(lab, mode)
+            lab.drop("items")
+
+
+def isolates_nameless_rows(lab: Lab, mode: str) -> None:
+    """Write them as a load of its own in a mode, and compare table, receipts and reasons."""
+    key, load, first = ("item_id",) if mode in ("ignore", "upsert") else (), a_load(mode), 0
+    with closing(started(lab, load, mode=mode, key=key)) as sink:
+        bad = NAMELESS["schemaless" in sink.capabilities :]
+        for before, after in ((0, 0), (0, 2), (2, 0), (2, 2)):
+            good, size = items(first, first + before + after - 1), before + len(bad) + after
+            rows: list[Any] = [*good[:before], *(row for row, _ in bad), *good[before:]]
+            assert sink.begin(a_receipt(load, f"{before} {after}", first, first + size - 1))
+            refused = list(Isolation(rows, sink.write, sink))
+            sink.commit([[0, first + index] for index, _, _ in refused], len(good))
+            assert [index for index, _, _ in refused] == list(range(before, before + len(bad)))
+            assert all(word in reason for (_, word), (*_, reason) in zip(bad, refused, strict=True)), refused
+            first += size
+        sink.finish(load)
+        counts = [(row["rows"], row["rejected"]) for row in sink.loads() if row["load"] == mode]
+        assert counts == [(8, 4 * len(bad))]
+    assert len(ids(lab)) == 8
 
 
 def isolates_many_rows(lab: Lab, *spoils: Spoil, arrow: bool = False) -> None:

@@ -83,6 +83,28 @@ def finish_marks_the_load_done_for_good(lab: Lab) -> None:
 
 
 @check("append")
+def loads_that_run_are_counted_from_their_receipts(lab: Lab) -> None:
+    """Each by itself, beside loads that are done; one that has committed nothing yet counts nothing."""
+    lab.make_items()
+    with closing(started(lab)) as sink:
+        for number, (name, batches) in enumerate((("done", 1), ("running", 1), ("other", 2), ("new", 0))):
+            sink.prepare(load := a_load(name))
+            for first in range(0, 3 * batches, 3):
+                assert sink.begin(a_receipt(load, f"batch {first}", first, first + 2))
+                sink.write(items(100 * number + first, 100 * number + first + 1))
+                sink.commit([[0, first + 2]], 2)
+            if name == "done":
+                sink.finish(load)
+        found = {row["load"]: (row["state"], row["rows"], row["rejected"]) for row in sink.loads()}
+    assert found == {
+        "done": ("done", 2, 1),
+        "running": ("running", 2, 1),
+        "other": ("running", 4, 2),
+        "new": ("running", 0, 0),
+    }
+
+
+@check("append")
 def a_database_without_a_ledger_knows_no_loads(lab: Lab) -> None:
     """`loads` and `receipts` of an untouched database are empty, and make nothing."""
     lab.make_items()
