@@ -72,7 +72,11 @@ def rows(first: int, last: int) -> list[dict[str, Any]]:
 def prepared(db: MongoLab, load: Any = LOAD, schema: pa.Schema | None = SCHEMA, **options: Any) -> Any:
     sink = db.sink("t", **options)
     sink.open()
-    sink.prepare(load, schema)
+    try:
+        sink.prepare(load, schema)
+    except BaseException:
+        sink.close()  # nobody else would
+        raise
     return sink
 
 
