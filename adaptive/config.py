@@ -77,6 +77,13 @@ class Target:
         """Return the scheme of the URL."""
         return self.url.partition(":")[0]
 
+    @property
+    def place(self) -> str:
+        """Return which database it is, without users, passwords and options."""
+        scheme, mark, rest = without_password(self.url).partition("?")[0].partition("://")
+        rest = rest.rpartition("@")[2]
+        return f"{scheme}{mark}{os.path.abspath(rest[1:]) if scheme == 'sqlite' else rest}"  # noqa: PTH100
+
     def __post_init__(self) -> None:
         """Raise UsageError for an unknown mode."""
         if self.mode not in MODES:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from adaptive import feeder
 from adaptive.budget import Budget
 from adaptive.config import Settings, Target, open_sink
-from adaptive.dead_letters import DeadLetter, DeadLetterFile
+from adaptive.dead_letters import DeadLetter, DeadLetterFile, default_path
 from adaptive.delivery import Identity
 from adaptive.errors import AdaptiveError, InterruptedLoadError, SinkError, SourceError
 from adaptive.flow import Flow
@@ -27,7 +27,7 @@ from adaptive.protocols import BatchSink, Sink, Source
 from adaptive.result import LoadResult
 from adaptive.rows import Chunk, Field
 from adaptive.single_transaction import SingleTransaction
-from adaptive.types import type_word
+from adaptive.types import reading_word
 
 UNDONE = "nothing is written: without a ledger a load is one transaction"
 LOOK = "look whether the rows are there before you load them again"
@@ -131,19 +131,18 @@ class Coordinator:
         started = time.monotonic()
         metrics = Metrics(started)
         metrics.count("resumed", len(committed))
-        letters = DeadLetterFile(
-            self._settings.dead_letters or f"./{load['load']}.rejected.jsonl",
-            {
-                "load": load["load"],
-                "source": self._identity.name,
-                **self._identity.form,
-                "timezone": self._inputs[0].timezone,
-                "columns": [f.column.name for f in fields],
-                "names": [f.source for f in fields],
-                "types": [type_word(f.column.type) for f in fields],
-                "idempotency_store": self._target.idempotency_store,
-            },
-        )
+        header = {
+            "load": load["load"],
+            "source": self._identity.name,
+            **self._identity.form,
+            "target": self._target.place,
+            "timezone": self._inputs[0].timezone,
+            "columns": [f.column.name for f in fields],
+            "names": [f.source for f in fields],
+            "types": [reading_word(f.column.type) for f in fields],
+            "idempotency_store": self._target.idempotency_store,
+        }
+        letters = DeadLetterFile(self._settings.dead_letters or default_path(header), header)
         rejected = set() if self._replay else set(committed.rejected)
         flow = Flow(
             make_sink,

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from adaptive.errors import AdaptiveError, UsageError
 from adaptive.rows import Position, Reject, Row
 
 VERSION = 1
+OWNER = ("load", "target")  # of a header, whose letters a file holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class DeadLetterFile:
         self._header = _to_json({"adaptive_dead_letters": VERSION, **header})
         self._written: set[Position] = set()
         self._lock = threading.Lock()
-        if _has_header(path) and read(path)[0].get("load") != header.get("load"):
+        if not _is_free(path, header):
             raise UsageError(f"{path} holds what another load rejected: name another file")
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
@@ -152,6 +154,24 @@ class DeadLetterFile:
             os.close(file)
             raise AdaptiveError(f"cannot write dead letters to {self.path}: {why}")
         return file
+
+
+def default_path(header: Mapping[str, Any]) -> str:
+    """Return where a load's dead letters go; the same load into another database has them elsewhere."""
+    path = f"./{header['load']}.rejected.jsonl"
+    if _is_free(path, header):
+        return path
+    return (
+        f"./{header['load']}.{blake2b(header['target'].encode(), digest_size=4).hexdigest()}.rejected.jsonl"
+    )
+
+
+def _is_free(path: str, header: Mapping[str, Any]) -> bool:
+    """Return whether a file is missing, or holds letters of this load into this database."""
+    if not _has_header(path):
+        return True
+    found = read(path)[0]
+    return all(found.get(name, header.get(name)) == header.get(name) for name in OWNER)
 
 
 def read(path: str) -> tuple[dict[str, Any], Iterator[DeadLetter]]:

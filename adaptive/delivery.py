@@ -25,7 +25,7 @@ from adaptive.isolation import Isolation, first_line
 from adaptive.metrics import Metrics
 from adaptive.patience import Retry
 from adaptive.protocols import AGAIN, BatchSink, Rejection, Verdict
-from adaptive.rows import Batch, Position, Reject, Row
+from adaptive.rows import Batch, Position, Reject, Row, mappings
 
 log = logging.getLogger("adaptive")
 
@@ -221,5 +221,5 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _row(rows: Any, index: int) -> Row:
-    found: Row = rows.slice(index, 1).to_pylist()[0] if isinstance(rows, pa.Table) else rows[index]
+    found: Row = mappings(rows.slice(index, 1))[0] if isinstance(rows, pa.Table) else rows[index]
     return found

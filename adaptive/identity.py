@@ -62,7 +62,8 @@ class LoadIdentity:
             name = f"{name}#{len(same) + 1}"
         elif same:
             name = same[-1]["load"]
-        if self.known and not settings.again and not settings.load_id:
+        loaded = any(row["state"] == "done" for row in same)
+        if self.known and not (settings.again or settings.load_id or loaded):
             self._refuse_changed(loads)
         described = {**self.form, "contents": self._contents} if self.known else self.form
         return {

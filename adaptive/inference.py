@@ -18,7 +18,8 @@ from adaptive.types import MAX_PRECISION
 
 _HEAD = 32
 _MAX_INTEGER = 10**18  # 18 digits: as many as every database's 64-bit integer holds
-_NARROW = 18  # digits of a decimal in 8 bytes; wider ones get all 38
+# Digits of a decimal: as many as SQLite keeps in a number, as many as fit into 8 bytes, or all.
+_PRECISIONS = (15, 18, MAX_PRECISION)
 _TRUTH = pa.array(["true", "false"])
 _SHORTEST_TIMESTAMP = len("2024-01-02T03")  # Arrow also reads a date as a timestamp
 
@@ -90,7 +91,8 @@ class _Number:
     def type(self) -> pa.DataType:
         if self._integers:
             return pa.int64()
-        return pa.decimal128(_NARROW if self._before + self._after <= _NARROW else MAX_PRECISION, self._after)
+        seen = min(self._before + self._after, MAX_PRECISION)
+        return pa.decimal128(next(most for most in _PRECISIONS if seen <= most), self._after)
 
     def passes(self, text: pa.Array) -> bool:
         self._integers = self._integers and _passes(self._all_integers, text)

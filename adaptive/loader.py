@@ -116,6 +116,8 @@ def plan(
 
     Raises UsageError.
     """
+    if unknown := options.keys() - {*Settings.__slots__, *Dialect.__slots__}:
+        raise UsageError(f"there is no option {', '.join(sorted(unknown))}")
     dialect = _dialect(options)
     said: dict[str, Any] = {name: value for name, value in options.items() if name in Settings.__slots__}
     settings = Settings(**said)

@@ -13,7 +13,7 @@ from typing import Self
 from adaptive import columns
 from adaptive.backpressure import Pace
 from adaptive.config import LEDGER, Settings, Target, columns_of, keeps_keys, one_transaction, open_sink
-from adaptive.dead_letters import DeadLetterFile
+from adaptive.dead_letters import DeadLetterFile, default_path
 from adaptive.delivery import Identity
 from adaptive.errors import AdaptiveError, InterruptedLoadError, QueueFull, UsageError
 from adaptive.flow import Flow
@@ -74,6 +74,7 @@ class Pipeline:
         self._collect = min(COLLECT, settings.queue_size)
         self._hands_back = settings.on_full == "reject"
         name = self._load["load"]
+        header = {"load": name, "format": "rows", "target": self._target.place}
         self._flow = Flow(
             self._target.writer,
             Identity(
@@ -85,9 +86,7 @@ class Pipeline:
                 self._target.idempotency_key,
                 self._target.by_position,
             ),
-            DeadLetterFile(
-                settings.dead_letters or f"./{name}.rejected.jsonl", {"load": name, "format": "rows"}
-            ),
+            DeadLetterFile(settings.dead_letters or default_path(header), header),
             Metrics(clock()),
             settings,
             mode=mode,
@@ -125,7 +124,7 @@ class Pipeline:
                 self._hand_back()
             if not self._buffer:
                 self._accepted = self._clock()
-            self._buffer.append(record)
+            self._buffer.append(dict(record))  # as it is now: a producer may fill the same one again
             if len(self._buffer) >= self._collect:
                 self._push_when_there_is_room()
         # After the lock is free: a writer that went hungry meanwhile could not pull the record itself.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -54,7 +55,10 @@ class Preparation:
 
         Raises RefusedError, SourceError or the driver's error.
         """
-        load = self.identity.choose(sink.loads(), self._settings, afresh=afresh) | {"keys": self._keeps_keys}
+        table = self._table(sink)
+        self._filled(table)  # refused before the load is in the ledger
+        loads = [] if table is None else sink.loads()  # a table that is made starts afresh
+        load = self.identity.choose(loads, self._settings, afresh=afresh) | {"keys": self._keeps_keys}
         fields = self._prepare(sink, load)
         if done := self._done(sink, load):
             return done
@@ -70,13 +74,21 @@ class Preparation:
 
         Raises RefusedError, SourceError or LookupError.
         """
+        return self._filled(self._table(sink))
+
+    def _table(self, sink: Sink) -> Sequence[tuple[Any, ...]] | None:
+        """Return the columns of the target, none if any will do; None for a table that is to be made."""
+        if "schemaless" in sink.capabilities:
+            return []
         try:
-            if "schemaless" not in sink.capabilities:
-                return self._match(sink.columns())
+            return sink.columns()
         except LookupError:
             if not self._target.create:
                 raise
-        return self._match([(field.name, field.type) for field in self._schema()])
+        return None
+
+    def _filled(self, table: Sequence[tuple[Any, ...]] | None) -> list[Field]:
+        return self._match(table or [(field.name, field.type) for field in self._schema])
 
     def _prepare(self, sink: Sink, load: dict[str, Any]) -> list[Field]:
         if self.alone and "transactional" not in sink.capabilities:
@@ -84,13 +96,13 @@ class Preparation:
                 f"{self._target.kind} cannot undo a load: say --at-least-once with --ledger off"
             )
         if "schemaless" in sink.capabilities:
-            return self._match(sink.prepare(load, self._schema()))
+            return self._match(sink.prepare(load, self._schema))
         try:
             return self._match(sink.prepare(load))
         except LookupError:  # no table, or no key in it: with --create the second attempt tells
             if not self._target.create:
                 raise
-        return self._match(sink.prepare(load, self._schema()))
+        return self._match(sink.prepare(load, self._schema))
 
     def _match(self, found: Sequence[tuple[Any, ...]]) -> list[Field]:
         table = [Column(*column) for column in found]
@@ -98,14 +110,20 @@ class Preparation:
         for item, other in zip(self._inputs[1:], others, strict=True):
             if set(other.names) != set(schema.names):
                 raise RefusedError(f"{item.source.name} has other columns than {self._inputs[0].source.name}")
-        fields = columns.match(schema.names, table, self._target.table)
+        try:
+            fields = columns.match(schema.names, table, self._target.table)
+        except RefusedError as error:
+            raise RefusedError(f"{self._inputs[0].source.name}: {error}") from error
         columns.check_key(self._target.idempotency_key, [field.column for field in fields])
         # Not for upsert, which would overwrite columns that the file does not have.
         late = self._inputs[0].source.sparse and self._target.mode != "upsert"
         return columns.widened(fields, table) if late else fields
 
+    @cached_property
     def _schema(self) -> pa.Schema:
         inferred = self._inputs[0].source.infer()
+        if unknown := sorted(self._types.keys() - set(inferred.names)):
+            raise RefusedError(f"types: {self._inputs[0].source.name} has no column {', '.join(unknown)}")
         return pa.schema([field.with_type(self._types.get(field.name, field.type)) for field in inferred])
 
     def _done(self, sink: Sink, load: dict[str, Any]) -> LoadResult | None:

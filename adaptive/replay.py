@@ -24,8 +24,7 @@ from adaptive.identity import Input
 from adaptive.ledger import Committed
 from adaptive.rows import Chunk, Field, Position, Reject
 from adaptive.sources import open_source
-from adaptive.text_casts import cast_text
-from adaptive.types import named_type
+from adaptive.types import parse_type
 
 SUFFIX = ".replay"
 HEADER = ("load", "source", "mode", "key", "timezone", "columns", "names")  # of a dead letter file
@@ -61,13 +60,11 @@ class ReplaySource:
 
     def _readable(self, column: str, word: str) -> pa.DataType:
         try:
-            type_ = named_type(word)
-            cast_text(pa.array([], pa.string()), type_, self._dialect.timezone)
+            return parse_type(word)
         except UsageError as error:
             raise RefusedError(
                 f"column {column}: {word} is not read from dead letters: load them, mended, as JSON Lines"
             ) from error
-        return type_
 
     def read(self) -> Iterator[DeadLetter]:
         """Yield the letters in order."""
@@ -82,7 +79,11 @@ class ReplaySource:
         return replace(chunk.moved(position.split, position.ordinal), placed=True)
 
     def _from_values(self, letter: DeadLetter, fields: Sequence[Field]) -> Chunk:
-        values = letter.values or {}
+        if not (values := letter.values):
+            return _refused(letter, 'the letter has neither "row" nor "raw"')
+        if unknown := sorted(values.keys() - {field.source for field in fields}):
+            known = ", ".join(field.source for field in fields)
+            return _refused(letter, f"the load had no column {', '.join(unknown)}; it had {known}")
         row = {field.source: _as_text(values.get(field.source)) for field in fields}
         schema = pa.schema([(name, pa.string()) for name in row])
         batch = pa.RecordBatch.from_pylist([row], schema=schema)
@@ -94,7 +95,8 @@ class ReplaySource:
         except (AdaptiveError, UnicodeError) as error:
             return _refused(letter, str(error))
         if len(found) == 1 and found[0].count == 1:
-            return found[0]
+            rejects = [replace(reject, line=letter.line) for reject in found[0].rejects]
+            return replace(found[0], rejects=rejects)
         return _refused(letter, f"expected one record, found {sum(chunk.count for chunk in found)}")
 
     def _parsed(self, letter: DeadLetter, fields: Sequence[Field]) -> list[Chunk]:
@@ -109,7 +111,7 @@ class ReplaySource:
 
 
 def _refused(letter: DeadLetter, reason: str) -> Chunk:
-    return Chunk(0, 1, [], [Reject(0, letter.code, reason, raw=letter.raw)])
+    return Chunk(0, 1, [], [Reject(0, letter.code, reason, None, letter.values, letter.raw, letter.line)])
 
 
 def dialect_of(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +135,8 @@ def replay_plan(
         raise RefusedError(
             f"{path}: its first line lacks {', '.join(missing)}, without which nothing is loaded"
         )
+    if len({len(header[name]) for name in ("columns", "names", "types") if name in header}) > 1:
+        raise RefusedError(f"{path}: its first line names columns, names and types of different numbers")
     target = Target(
         to, table, header["mode"] if header["mode"] != "replace" else "append", tuple(header["key"]),
         ledger=ledger, idempotency_key=tuple(header.get("idempotency_key", ())),

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
+import pyarrow.types as pat
 
 Row: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = pa.RecordBatch | Sequence[Row]
@@ -189,5 +190,19 @@ class Batch:
 
 
 def _mappings(rows: Rows) -> Sequence[Row]:
-    found: Sequence[Row] = rows.to_pylist() if isinstance(rows, pa.RecordBatch) else rows
+    return mappings(rows) if isinstance(rows, pa.RecordBatch) else rows
+
+
+def mappings(rows: pa.RecordBatch | pa.Table) -> list[Row]:
+    """Return Arrow rows as mappings; of moments that Python's microseconds would cut, the text."""
+    try:
+        found: list[Row] = rows.to_pylist()
+    except ValueError:
+        columns = [_in_text(column) for column in rows.columns]
+        found = pa.table(columns, names=rows.column_names).to_pylist()
     return found
+
+
+def _in_text(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    fine = pat.is_timestamp(column.type) or pat.is_time(column.type)
+    return column.cast(pa.string()) if fine and column.type.unit == "ns" else column

@@ -68,17 +68,6 @@ def parse_types(text: str) -> dict[str, pa.DataType]:
     return types
 
 
-def named_type(word: str) -> pa.DataType:
-    """Return the Arrow type that `type_word` gives this name.
-
-    Raises UsageError for the name of a nested type, or of a timestamp in another unit.
-    """
-    try:
-        return pa.type_for_alias(word)
-    except ValueError:
-        return parse_type(word)
-
-
 @cache
 def type_word(type_: pa.DataType) -> str:
     """Return the word for an Arrow type: the inverse of `parse_type`; Arrow's name if there is none."""
@@ -89,3 +78,26 @@ def type_word(type_: pa.DataType) -> str:
     if pat.is_large_binary(type_) or pat.is_binary_view(type_):
         return "binary"
     return next((word for word, known in WORDS.items() if known == type_), str(type_))
+
+
+_ALIKE = (
+    (pat.is_boolean, "bool"), (pat.is_timestamp, "timestamp"), (pat.is_time, "time"), (pat.is_date, "date"),
+    (pat.is_fixed_size_binary, "binary"), (pat.is_null, "text"), (pat.is_unsigned_integer, "uint64"),
+    (pat.is_integer, "int64"), (pat.is_float16, "float32"),
+)  # fmt: skip
+
+
+def reading_word(type_: pa.DataType) -> str:
+    """Return the word whose values, read from text, are stored as those of an Arrow type are.
+
+    A type without a word has that of a wider one: another unit, another zone, fewer bits. Arrow's own name
+    if there is none, which `parse_type` refuses: nested types, decimals of more than 38 digits.
+    """
+    word = type_word(type_)
+    if word in WORDS or pat.is_decimal128(type_):
+        return word
+    if pat.is_dictionary(type_):
+        return reading_word(type_.value_type)
+    if pat.is_timestamp(type_) and type_.tz:
+        return "timestamptz"
+    return next((alike for is_alike, alike in _ALIKE if is_alike(type_)), word)

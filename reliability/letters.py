@@ -26,7 +26,8 @@ def prove(trial: Trial) -> None:
     loading = trial.moments()
     while trial.figures["strikes"] < trial.times:
         letters = trial.folder / f"{trial.figures['loads']}.rejected.jsonl"
-        load = trial.new_load(*trial.batch(), "--dead-letters", str(letters), file=file)
+        # One writer: of two rows with one key, in two batches, the one that is committed first would stay.
+        load = trial.new_load(*trial.batch(), "--writers", "1", "--dead-letters", str(letters), file=file)
         load.command[load.command.index("--types") + 1] += f",{TYPES}"
         trial.database.make(load.table)
         _kill_until(
@@ -59,7 +60,8 @@ def _kill_until(trial: Trial, command: list[str], at: Moment, code: int, *, most
             break
         trial.figures["strikes"] += 1
         trial.figures[what] += 1
-    trial.expect(attempt, code, what=f"after {trial.figures[what]} times {what}")
+    if "already loaded" not in attempt.output:  # else the last kill came after the end of the load
+        trial.expect(attempt, code, what=f"after {trial.figures[what]} times {what}")
     return attempt
 
 

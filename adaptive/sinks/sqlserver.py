@@ -894,8 +894,8 @@ class SqlserverSink:
         for index, row in enumerate(rows):
             shape = tuple(name for name in columns if name in row or name in always)
             if unknown := row.keys() - columns.keys():
-                refused[index] = "42S22", self._no_column(min(unknown))
-            elif not shape:
+                refused[index] = "42S22", self._no_column(min(unknown, key=str))
+            elif not row:
                 refused[index] = "42S22", "the row is empty"
             else:
                 shapes[index] = shape
@@ -1354,7 +1354,9 @@ class Kind:
 def _left(rows: Any, out: Collection[int]) -> Any:
     """Return the rows, or the values of a column, without some."""
     left = [index for index in range(len(rows)) if index not in out]
-    return rows.take(left) if hasattr(rows, "take") else [rows[index] for index in left]
+    if hasattr(rows, "take"):
+        return rows.take(pa.array(left, pa.int64()))  # which also takes none
+    return [rows[index] for index in left]
 
 
 def _checked(column: Column, values: Any, bad: Refused) -> Sequence[Any]:

@@ -141,5 +141,5 @@ def _checked_names(path: str, names: Sequence[str]) -> tuple[str, ...]:
         if not name:
             raise UsageError(f"{path}: column {index + 1} has no name; give all names with --columns")
         if name in names[:index]:
-            raise UsageError(f"{path}: two columns are named {name!r}; give other names with --columns")
+            raise UsageError(f"{path}: two columns are named {name!r}; name them apart in the file")
     return tuple(names)

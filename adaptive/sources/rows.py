@@ -19,8 +19,8 @@ SAMPLE = 1_000  # records that names and types are taken from
 class RowsSource:
     """Records from any iterable, read once.
 
-    Column names and types come from the first 1,000 records. Values go to the driver as they are. An
-    error of the iterable comes after the records before it.
+    Column names, and types where a table is to be made, come from the first 1,000 records. Values go to the
+    driver as they are. An error of the iterable comes after the records before it.
     """
 
     name = "rows"
@@ -32,24 +32,25 @@ class RowsSource:
         self._records: Iterator[Row] = iter(records)
         self._break: Exception | None = None
         self._first = self._next(SAMPLE)
+        self._names = list(dict.fromkeys(chain.from_iterable(self._first)))
         self._records = chain(self._first, self._records)
         self.consumed = 0
 
     def schema(self) -> pa.Schema:
-        """Return the columns of the first records.
+        """Return a text column for each name in the first records.
 
-        Raises UsageError if there are none, or if a column holds values of several types, and what the
-        iterable raises instead of a first record.
+        Raises UsageError if there are none, and what the iterable raises instead of a first record.
         """
         if not self._first:
             raise self._break or UsageError("there are no rows to load")
-        names = dict.fromkeys(chain.from_iterable(self._first))
-        try:
-            return pa.schema([(name, _type([row.get(name) for row in self._first])) for name in names])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UsageError(f"the rows' types do not agree: {error}") from error
+        return pa.schema([(str(name), pa.string()) for name in self._names])
 
-    infer = schema
+    def infer(self) -> pa.Schema:
+        """Return the types of the first records' values. Raises UsageError if those of a column differ."""
+        self.schema()
+        return pa.schema(
+            [(str(name), _type(name, [row.get(name) for row in self._first])) for name in self._names]
+        )
 
     def read(self) -> Iterator[list[Row]]:
         """Yield the records in lists. Raises what the iterable raises."""
@@ -70,7 +71,7 @@ class RowsSource:
         """Return the next records; fewer than `most` at the end, or before an error, which is kept."""
         found: list[Row] = []
         try:
-            found.extend(islice(self._records, most))
+            found.extend(map(_copied, islice(self._records, most)))
         except InterruptedLoadError:
             raise
         except Exception as error:
@@ -92,8 +93,18 @@ def _size(value: Any) -> int:
     return sys.getsizeof(value)
 
 
-def _type(values: list[Any]) -> pa.DataType:
-    found: pa.DataType = pa.array(values).type
+def _copied(record: Row) -> Row:
+    """Return a record as it is now: its producer may fill the same one again."""
+    if not isinstance(record, Mapping):
+        raise TypeError(f"a record is a mapping of column to value, not {type(record).__name__}")
+    return dict(record)
+
+
+def _type(name: str, values: list[Any]) -> pa.DataType:
+    try:
+        found: pa.DataType = pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise UsageError(f"column {name}: the types of its values do not agree: {error}") from error
     if pa.types.is_decimal(found):
         return pa.decimal128(38, found.scale)
     return pa.string() if pa.types.is_null(found) else found

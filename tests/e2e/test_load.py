@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from labs import Lab
 
+import adaptive as package
 from adaptive import orders
+from adaptive.errors import UsageError
 from e2e.conftest import Command
 
 OrderFile = Callable[..., str]
@@ -318,3 +320,39 @@ def test_a_load_that_a_bound_stopped_goes_on_with_a_higher_one(lab: Lab, adaptiv
     assert adaptive(*command).code == 0
     rows = sorted(lab.rows("notes"), key=lambda row: row["id"])
     assert [(row["id"], len(row["note"])) for row in rows] == [(1, 5), (2, len(note)), (3, 4)]
+
+
+def test_a_load_that_was_refused_leaves_no_trace(lab: Lab, adaptive: Command) -> None:
+    lab.execute("CREATE TABLE t (id BIGINT, note TEXT)")
+    file = adaptive.folder / "t.csv"
+    file.write_text("id,oops\n3,c\n")
+    refused = adaptive("load", "t.csv", "--to", lab.url)
+    assert (refused.code, "t.csv: table t has no column oops" in refused.err) == (2, True)
+    file.write_text("id,note\n3,c\n")
+    assert adaptive("load", "t.csv", "--to", lab.url).code == 0
+    assert [row["id"] for row in lab.rows("t")] == [3]
+
+
+def test_changed_content_is_refused_only_where_it_would_come_beside_the_old(
+    lab: Lab, adaptive: Command
+) -> None:
+    command = ("load", "t.csv", "--to", lab.url, "--create", "--types", "id=int64")
+    for content in ("1", "2"):
+        (adaptive.folder / "t.csv").write_text(f"id\n{content}\n")
+        done = adaptive(*command)
+    assert (done.code, "with other content" in done.err) == (2, True)
+    assert adaptive(*command, "--again").code == 0
+    assert "already loaded" in adaptive(*command).out
+    assert sorted(row["id"] for row in lab.rows("t")) == [1, 2]
+    lab.execute("DROP TABLE t")
+    (adaptive.folder / "t.csv").write_text("id\n3\n")
+    assert adaptive(*command).code == 0
+    assert [row["id"] for row in lab.rows("t")] == [3]
+
+
+def test_options_and_types_that_do_not_exist_are_refused(lab: Lab, adaptive: Command) -> None:
+    with pytest.raises(UsageError, match="there is no option max_rejectd"):
+        package.load([{"id": 1}], lab.url, table="t", max_rejectd=1)
+    (adaptive.folder / "t.csv").write_text("id,price\n1,2\n")
+    refused = adaptive("load", "t.csv", "--to", lab.url, "--create", "--types", "pirce=decimal(9,2)")
+    assert (refused.code, "t.csv has no column pirce" in refused.err) == (2, True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -246,3 +247,13 @@ def test_a_connection_that_is_refused_at_the_end_is_tried_again(items: Lab) -> N
         items.break_links()
     with items.sink("items") as sink:
         assert [row["state"] for row in sink.loads()] == ["done"]
+
+
+def test_a_record_is_taken_as_it_is_when_it_is_put(lab: Lab) -> None:
+    lab.make_items()
+    record: dict[str, Any] = {"name": "x", "amount": 1}
+    with Pipeline(lab.url, table="items") as pipeline:
+        for number in range(100):
+            record["item_id"] = number
+            pipeline.put(record)
+    assert sorted(row["item_id"] for row in lab.rows("items")) == list(range(100))

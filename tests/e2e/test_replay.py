@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -41,7 +43,7 @@ def mended(adaptive: Command, changes: dict[str, Any]) -> str:
     [file] = adaptive.folder.glob("*.rejected.jsonl")
     head, *letters = map(json.loads, file.read_text().splitlines())
     for letter in letters:
-        letter["row"] |= changes
+        letter["row"] = letter.get("row", {}) | changes
     file.write_text("".join(json.dumps(line) + "\n" for line in (head, *letters)))
     return file.name
 
@@ -55,6 +57,96 @@ def test_a_collection_gets_the_types_of_the_load(collection: MongoLab, adaptive:
     for _ in range(2):
         assert adaptive("replay", name, *to).code == 0
     assert sorted(collection.rows("t"), key=lambda row: row["k"]) == [DOCUMENT, {**DOCUMENT, "k": 2}]
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"id": "2", "nota": "lost"}, "no column nota; it had id, note"),
+        ({"ID": "2", "note": "lost"}, "no column ID"),
+        ({}, 'neither "row" nor "raw"'),
+        (None, 'neither "row" nor "raw"'),
+    ],
+)
+def test_a_member_that_the_load_had_no_column_for_is_not_lost(row: Any, why: str, adaptive: Command) -> None:
+    (adaptive.folder / "t.csv").write_text("id,note\n1,a\n\n\n2\n")
+    to = ("--to", "sqlite:///x.db", "--table", "t")
+    assert adaptive("load", "t.csv", *to, "--create").code == 3
+    [file] = adaptive.folder.glob("*.rejected.jsonl")
+    head, letter = map(json.loads, file.read_text().splitlines())
+    del letter["raw"]
+
+    def replay(row: Any) -> int:
+        file.write_text("".join(json.dumps(line) + "\n" for line in (head, letter | {"row": row})))
+        return adaptive("replay", file.name, *to).code
+
+    assert replay(row) == 3
+    [again] = set(adaptive.folder.glob("*.rejected.jsonl")) - {file}
+    refused = json.loads(again.read_text().splitlines()[1])
+    assert why in refused["reason"]
+    assert refused["position"]["line"] == letter["position"]["line"] == 5
+    assert replay({"id": "2", "note": "b"}) == 0
+    with closing(sqlite3.connect(adaptive.folder / "x.db")) as link:
+        assert link.execute("SELECT id, note FROM t ORDER BY id").fetchall() == [(1, "a"), (2, "b")]
+
+
+def test_the_same_load_into_two_databases_has_two_files_of_letters(adaptive: Command) -> None:
+    (adaptive.folder / "t.csv").write_text("id,note\n1\n")
+    for name in ("x.db", "y.db", "x.db"):
+        load = ("load", "t.csv", "--to", f"sqlite:///{name}", "--table", "t", "--create")
+        assert adaptive(*load).code in (0, 3)
+    files = sorted(adaptive.folder.glob("*.rejected.jsonl"))
+    assert [len(file.read_text().splitlines()) for file in files] == [2, 2]
+    named = adaptive(*load[:3], "sqlite:///z.db", *load[4:], "--dead-letters", files[0].name)
+    assert (named.code, "holds what another load rejected" in named.err) == (2, True)
+
+
+def test_a_header_whose_columns_do_not_fit_together_is_refused(adaptive: Command) -> None:
+    (adaptive.folder / "t.csv").write_text("id,note\n1\n")
+    to = ("--to", "sqlite:///x.db", "--table", "t")
+    assert adaptive("load", "t.csv", *to, "--create").code == 3
+    name = mended(adaptive, {})
+    file = adaptive.folder / name
+    head, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(head) | {"types": ["int64"]}), *rest, ""]))
+    replay = adaptive("replay", name, *to)
+    assert (replay.code, "columns, names and types of different numbers" in replay.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.timestamp("ms"),
+        pa.timestamp("us", "Europe/Berlin"),
+        pa.null(),
+        pa.int8(),
+        pa.time32("s"),
+        pa.binary(2),
+        pa.dictionary(pa.int8(), pa.string()),
+    ],
+    ids=str,
+)
+def test_a_type_without_a_word_is_read_as_one_that_stores_the_same(
+    kind: pa.DataType, collection: MongoLab, adaptive: Command
+) -> None:
+    text = pa.types.is_dictionary(kind)
+    value = None if kind == pa.null() else b"ab" if kind == pa.binary(2) else "a" if text else 61
+    column = pa.array([value] * 2, kind)
+    pq.write_table(pa.table({"k": [1, 1], "value": column}), adaptive.folder / "t.parquet")
+    collection.db["t"].create_index("k", unique=True)
+    to = ("--to", collection.url, "--table", "t")
+    assert adaptive("load", "t.parquet", *to).code == 3
+    assert adaptive("replay", mended(adaptive, {"k": 2}), *to).code == 0
+    first, second = sorted(collection.rows("t"), key=lambda row: row["k"])
+    assert second == {**first, "k": 2}
+
+
+def test_a_refused_row_with_nanoseconds_is_a_letter(collection: MongoLab, adaptive: Command) -> None:
+    moments = pa.array([1_700_000_000_123_456_789] * 2, pa.timestamp("ns"))
+    pq.write_table(pa.table({"k": [1, 1], "at": moments}), adaptive.folder / "t.parquet")
+    collection.db["t"].create_index("k", unique=True)
+    assert adaptive("load", "t.parquet", "--to", collection.url, "--table", "t").code == 3
+    assert adaptive.letters()[0]["row"] == {"k": 1, "at": "2023-11-14 22:13:20.123456789"}
 
 
 def test_types_that_text_cannot_give_back_are_refused(collection: MongoLab, adaptive: Command) -> None:

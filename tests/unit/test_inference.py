@@ -23,7 +23,8 @@ def infer(*batches: list[str | None]) -> pa.DataType:
         (["1", "-2", "0", None], pa.int64()),
         (["9" * 18], pa.int64()),
         (["9" * 19], pa.decimal128(38, 0)),
-        (["1.50", "-2.5", "3", "0.5"], pa.decimal128(18, 2)),
+        (["1.50", "-2.5", "3", "0.5"], pa.decimal128(15, 2)),
+        (["1.50", "1234567890123.4567"], pa.decimal128(18, 4)),
         (["12345678901234567.25"], pa.decimal128(38, 2)),
         (["1" * 37 + ".12"], pa.string()),
         (["1", "007"], pa.string()),
@@ -59,7 +60,7 @@ def test_the_type_is_the_narrowest_that_holds_every_value(
 
 
 def test_integers_widen_to_decimals_later() -> None:
-    assert infer(["123456"], [None], ["1.5"], ["2"]) == pa.decimal128(18, 1)
+    assert infer(["123456"], [None], ["1.5"], ["2"]) == pa.decimal128(15, 1)
     assert infer(["1" * 18], ["1.5"]) == pa.decimal128(38, 1)
     assert infer(["1.5"], ["1" * 38]) == pa.string()
 
