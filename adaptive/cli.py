@@ -113,7 +113,7 @@ def load(
     ] = None,
     metrics_json: MetricsJson = None,
     config: Config = None,  # noqa: ARG001 - its callback has read it
-    log_level: LogLevel = "error",
+    log_level: LogLevel = "warning",
     quiet: Quiet = False,
 ) -> None:
     """Load files into a table. The same command again resumes the load, or finds it done."""
@@ -146,7 +146,7 @@ def replay(
     max_rejected: MaxRejected = None,
     metrics_json: MetricsJson = None,
     config: Config = None,  # noqa: ARG001 - its callback has read it
-    log_level: LogLevel = "error",
+    log_level: LogLevel = "warning",
     quiet: Quiet = False,
 ) -> None:
     """Load the records of a dead letter file, mended by hand or not; each one goes in once."""

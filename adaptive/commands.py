@@ -39,6 +39,14 @@ class Output:
     metrics_json: Path | None = None
 
 
+class _Log(logging.Handler):
+    """Writes to standard error as it is at the time: while progress is drawn, that is above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # nobody reads it
+            typer.echo(self.format(record), err=True)
+
+
 def show_log(level: str) -> None:
     """Send the library's log, and psycopg's, to standard error from `level` on.
 
@@ -52,7 +60,7 @@ def show_log(level: str) -> None:
     }
     if level.lower() not in levels:
         raise UsageError(f"log level {level!r} is not one of {', '.join(levels)}")
-    stream = logging.StreamHandler()
+    stream = _Log()
     stream.setFormatter(logging.Formatter("adaptive: %(levelname)s: %(message)s"))
     for shown in (log, logging.getLogger("psycopg")):
         shown.handlers[:] = [stream]

@@ -113,7 +113,8 @@ class Delivery:
             if failure.verdict == "overload":
                 self._overloads += 1
                 self._on_overload()
-            log.warning("attempt %d failed (%s): %s", state.attempt_number, failure.verdict, failure)
+            why = first_line(failure)
+            log.warning("trying again: %s (attempt %d, %s)", why, state.attempt_number, failure.verdict)
 
     def _attempt(self, batch: Batch) -> Outcome:
         started = self._clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -55,9 +55,11 @@ class Preparation:
 
         Raises RefusedError, SourceError or the driver's error.
         """
-        table = self._table(sink)
-        self._filled(table)  # refused before the load is in the ledger
-        loads = [] if table is None else sink.loads()  # a table that is made starts afresh
+        loads: Sequence[Mapping[str, Any]] = ()
+        with suppress(LookupError):  # `prepare` says it better
+            table = self._table(sink)
+            self._filled(table)  # refused before the load is in the ledger
+            loads = () if table is None else sink.loads()  # a table that is made starts afresh
         load = self.identity.choose(loads, self._settings, afresh=afresh) | {"keys": self._keeps_keys}
         fields = self._prepare(sink, load)
         if done := self._done(sink, load):

@@ -49,13 +49,15 @@ NOTHING = Totals(0, 0, 0, 0)
 class Database(Protocol):
     """A database of its own on some server, dropped afterwards.
 
-    `commit` is what the client sends to commit a batch, b"" where nothing passes a connection.
+    `commit` is what the client sends to commit a batch, b"" where nothing passes a connection. `waits` says
+    that a second run waits as long as a stopped one has a transaction open.
     """
 
     name: str
     url: str
     server: str
     commit: bytes
+    waits: bool
     types: str
 
     def tables(self) -> set[str]:
@@ -125,7 +127,7 @@ class _Sql:
 class _Sqlite(_Sql):
     """A SQLite file."""
 
-    name, commit = "sqlite", b""
+    name, commit, waits = "sqlite", b"", True
     server = f"SQLite {sqlite3.sqlite_version}"
 
     def __init__(self, path: Path) -> None:
@@ -151,7 +153,7 @@ class _Sqlite(_Sql):
 class _Postgres(_Sql):
     """A database of a PostgreSQL server."""
 
-    name, commit = "postgres", b"COMMIT"
+    name, commit, waits = "postgres", b"COMMIT", False
     moment = "timestamptz"
 
     def __init__(self, url: str) -> None:
@@ -187,7 +189,7 @@ class _Postgres(_Sql):
 class _Mongo:
     """A database of a MongoDB server."""
 
-    name = "mongo"
+    name, waits = "mongo", False
     types = "price=decimal(18,4)"
     commit = b"insert\0\x11\0\0\0_adaptive_ledger\0"  # there are no transactions: the receipt is the commit
 
@@ -252,7 +254,7 @@ class _Mongo:
 class _Sqlserver(_Sql):
     """A database of a SQL Server."""
 
-    name = "sqlserver"
+    name, waits = "sqlserver", True
     commit = b"\x01\0\0\0\x07\0\0\x01"  # TDS: one request outstanding, TM_COMMIT_XACT, no name, begin anew
     moment, text = "datetimeoffset(6)", "nvarchar(max)"
 

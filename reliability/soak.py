@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def load_for(trial: Trial, duration: float) -> None:
             trial.progress(f"load {len(samples)} with {fault}: {samples[-1]}, {len(trial.trouble)} troubles")
         last = _end(worker)
     _look_at_growth(trial, samples, last)
+    _sweep(trial)
     _look_for_remains(trial)
 
 
@@ -140,6 +142,15 @@ def _look_at_growth(trial: Trial, samples: list[dict[str, Any]], last: dict[str,
     trial.figures["memory, slope, kB a load"] = round(slope / 1e3)
     if after > GROWTH * before:
         trial.note(f"memory grew from {before / 1e6:.0f} to {after / 1e6:.0f} MB")
+
+
+def _sweep(trial: Trial) -> None:
+    """Have a load remove the staging files of killed ones, which it does once they are a minute old."""
+    for folder in trial.temporary.iterdir():
+        os.utime(folder, (0, 0))
+    load = trial.new_load()
+    trial.expect(trial.run(load.command), 0, what="the last load")
+    trial.settle(load, "the last load")
 
 
 def _look_for_remains(trial: Trial) -> None:

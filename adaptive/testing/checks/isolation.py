@@ -138,6 +138,22 @@ def many_rows_of_an_arrow_table_are_isolated(lab: Lab) -> None:
     isolates_many_rows(lab, taken, arrow=True)
 
 
+@check("append", "arrow")
+def an_arrow_table_of_bad_rows_only_is_isolated(lab: Lab) -> None:
+    """One row or a few, and then a good one in the same transaction."""
+    lab.make_items([{"item_id": 0, "name": "there", "amount": 1}])
+    with closing(started(lab)) as sink:
+        columns = sink.prepare(a_load(), ITEMS)
+        for size in (1, 3):
+            bad = table_of([taken(row, ()) for row in items(1, size)], columns)
+            assert isolated(sink, bad)[0] == list(range(size))
+        sink.begin()
+        assert [index for index, _, _ in Isolation(bad, sink.write_arrow, sink)] == [0, 1, 2]
+        assert sink.write_arrow(table_of(items(1, 1), columns)) == []
+        sink.commit()
+    assert ids(lab) == [0, 1]
+
+
 @check("append")
 def many_rows_with_different_faults_are_isolated(lab: Lab) -> None:
     """Taken keys and violated checks side by side."""
