@@ -36,6 +36,12 @@ def check_key(key: Sequence[str], columns: Sequence[Column]) -> None:
         raise RefusedError(f"idempotency key: no column {', '.join(missing)} among {', '.join(names)}")
 
 
+def check_merge_key(key: Sequence[str], filled: Sequence[str], mode: str) -> None:
+    """Raise RefusedError if the source lacks a column by which a mode tells rows apart."""
+    if missing := [name for name in key if name not in filled]:
+        raise RefusedError(f"mode {mode} needs the key column {', '.join(missing)}, which the source lacks")
+
+
 def widened(fields: Sequence[Field], columns: Sequence[Column]) -> list[Field]:
     """Return the fields, and one more for each other column that is NULL when it is left out.
 

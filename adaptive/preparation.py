@@ -117,6 +117,9 @@ class Preparation:
         except RefusedError as error:
             raise RefusedError(f"{self._inputs[0].source.name}: {error}") from error
         columns.check_key(self._target.idempotency_key, [field.column for field in fields])
+        if self._target.mode in ("ignore", "upsert"):
+            key = self._target.key or [column.name for column in table if column.key]
+            columns.check_merge_key(key, [field.column.name for field in fields], self._target.mode)
         # Not for upsert, which would overwrite columns that the file does not have.
         late = self._inputs[0].source.sparse and self._target.mode != "upsert"
         return columns.widened(fields, table) if late else fields

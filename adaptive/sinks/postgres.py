@@ -249,6 +249,10 @@ class UnknownColumnError(LookupError):
         self.column = column
 
 
+class KeyMissingError(LookupError):
+    """The key that decides between rows is in none of them."""
+
+
 class Form(NamedTuple):
     """A form in which COPY can take the rows of a write."""
 
@@ -476,8 +480,8 @@ class PostgresSink:
         """Write mappings of column to value; a key that a row lacks is NULL.
 
         Returns the rows whose unique key was taken, if the others could be written; else all or
-        nothing. Raises the driver's error, or ValueRefusedError, also for a column that the table lacks
-        and for a row without columns.
+        nothing. Raises the driver's error, or ValueRefusedError, also for a column that the table lacks,
+        for a row without columns, and for one without the key that its mode needs.
         """
         self.duplicates = 0
         if not rows:
@@ -488,6 +492,8 @@ class PostgresSink:
         except UnknownColumnError as error:
             index = next(index for index, row in enumerate(rows) if error.column in row)
             raise ValueRefusedError(index, error) from None
+        except KeyMissingError as error:
+            raise ValueRefusedError(0, error) from None
         if any(column.type in ("json", "jsonb") for column in columns):
             values = [tuple(map(_wrap_json, columns, row)) for row in values]
         forms = [Form(partial(_feed_text, columns=columns, rows=values))]
@@ -608,7 +614,8 @@ class PostgresSink:
         if unknown := [name for name in names if name not in known]:
             raise UnknownColumnError(f"{self._table}, which has {', '.join(known)}", unknown[0])
         if self._merges and (missing := sorted({*self._table.key}.difference(names))):
-            raise LookupError(f"mode {self._mode} needs the key in every row; missing: {', '.join(missing)}")
+            wanted = f"mode {self._mode} needs the key in every row"
+            raise KeyMissingError(f"{wanted}; missing: {', '.join(missing)}")
         return [known[name] for name in names]
 
     def _run(self, query: LiteralString, values: Values = (), **names: sql.Composable) -> psycopg.Cursor[Any]:

@@ -875,8 +875,9 @@ class SqlserverSink:
             return
         known = {column.name for column in self._table.columns}
         names = tuple(rows[0])
+        wanted = set(self._table.key if self._merges else ())
         with suppress(KeyError):
-            if names and known.issuperset(names) and set(map(len, rows)) == {len(names)}:
+            if names and wanted <= {*names} <= known and set(map(len, rows)) == {len(names)}:
                 yield names, [list(map(itemgetter(name), rows)) for name in names], range(len(rows))
                 return
         yield from self._uneven(rows, refused)
@@ -890,6 +891,7 @@ class SqlserverSink:
         columns = {column.name: column for column in self._table.columns}
         given = set().union(*rows)
         upsert = self._mode == "upsert"
+        needed = set(self._table.key if self._merges else ())
         always = {name for name in given & columns.keys() if not (upsert or columns[name].filled)}
         for index, row in enumerate(rows):
             shape = tuple(name for name in columns if name in row or name in always)
@@ -897,6 +899,11 @@ class SqlserverSink:
                 refused[index] = "42S22", self._no_column(min(unknown, key=str))
             elif not row:
                 refused[index] = "42S22", "the row is empty"
+            elif lacking := sorted(needed.difference(shape)):
+                refused[index] = (
+                    "42S22",
+                    f"mode {self._mode} needs the key in every row; missing: {lacking[0]}",
+                )
             else:
                 shapes[index] = shape
         order = list(shapes) if self._merges else sorted(shapes, key=shapes.__getitem__)

@@ -356,3 +356,13 @@ def test_options_and_types_that_do_not_exist_are_refused(lab: Lab, adaptive: Com
     (adaptive.folder / "t.csv").write_text("id,price\n1,2\n")
     refused = adaptive("load", "t.csv", "--to", lab.url, "--create", "--types", "pirce=decimal(9,2)")
     assert (refused.code, "t.csv has no column pirce" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("mode", ["ignore", "upsert"])
+def test_a_source_without_the_key_is_refused_before_anything_is_written(
+    mode: str, lab: Lab, adaptive: Command
+) -> None:
+    lab.make_items()
+    (adaptive.folder / "items.csv").write_text("name,amount\nx,1\n")
+    refused = adaptive("load", "items.csv", "--to", lab.url, "--mode", mode, "--key", "item_id")
+    assert (refused.code, "item_id" in refused.err) == (2, True)

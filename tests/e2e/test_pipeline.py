@@ -16,6 +16,7 @@ import pytest
 from labs import Lab, PostgresLab, postgres_lab
 
 from adaptive import Pipeline, QueueFull, RefusedError, Settings, SinkError, UsageError
+from adaptive.protocols import Mode
 from adaptive.rows import Row
 
 
@@ -257,3 +258,13 @@ def test_a_record_is_taken_as_it_is_when_it_is_put(lab: Lab) -> None:
             record["item_id"] = number
             pipeline.put(record)
     assert sorted(row["item_id"] for row in lab.rows("items")) == list(range(100))
+
+
+@pytest.mark.parametrize("mode", ["ignore", "upsert"])
+def test_a_record_without_the_key_costs_itself(mode: Mode, lab: Lab) -> None:
+    lab.execute("CREATE TABLE t (id VARCHAR(9) NOT NULL PRIMARY KEY, name TEXT)")
+    with Pipeline(lab.url, table="t", mode=mode, key="id") as pipeline:
+        for record in ({"name": "x"}, {"id": "1", "name": "y"}):
+            pipeline.put(record)
+            pipeline.flush()
+    assert lab.rows("t") == [{"id": "1", "name": "y"}]

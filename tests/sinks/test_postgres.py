@@ -762,8 +762,9 @@ def test_a_mode_without_a_unique_index_is_refused(make: Make, database: Database
     database.run("CREATE TABLE nokey (id int)")
     with pytest.raises(LookupError, match="unique index"):
         make("nokey", mode="upsert").prepare(load())
-    with pytest.raises(LookupError, match="key in every row"):
+    with pytest.raises(ValueRefusedError, match="key in every row") as refused:
         store(make(mode="upsert"), [{"note": "x"}])
+    assert refused.value.index == 0
 
 
 def test_replace_swaps_at_the_end_and_a_resume_keeps_what_was_staged(make: Make, database: Database) -> None:

@@ -311,6 +311,17 @@ def test_of_uneven_rows_with_one_key_the_first_or_the_last_counts(lab: Sqlserver
     assert lab.query("SELECT id, v, w FROM t ORDER BY id") == [(1, 2, 1), (2, 6, 4)]
 
 
+@pytest.mark.parametrize("mode", ["ignore", "upsert"])
+def test_a_row_without_the_key_is_refused_alone(mode: str, lab: SqlserverLab) -> None:
+    lab.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
+    for given, good in (([{"v": 1}], 0), ([{"v": 1}, {"id": 1, "v": 2}, {}], 1)):
+        refused = written(lab, given, mode=mode)
+        assert [index for index, _, _ in refused] == [
+            index for index, row in enumerate(given) if "id" not in row
+        ]
+        assert len(lab.query("SELECT id FROM t")) == good
+
+
 NUMBERS = ["9.99", "-0", " 7 ", "1e2", "+1", 5, 2.5, Decimal("1E-2"), True, Decimal("0E-9")]
 
 
