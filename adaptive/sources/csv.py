@@ -139,7 +139,7 @@ def _checked_names(path: str, names: Sequence[str]) -> tuple[str, ...]:
     check_width(path, names)
     for index, name in enumerate(names):
         if not name:
-            raise UsageError(f"{path}: column {index + 1} has no name; give all names with --columns")
+            raise UsageError(f"{path}: column {index + 1} has no name; name it in the file")
         if name in names[:index]:
             raise UsageError(f"{path}: two columns are named {name!r}; name them apart in the file")
     return tuple(names)
