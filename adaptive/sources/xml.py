@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,8 @@ from adaptive.sources.xml_exact import late_fields
 from adaptive.sources.xml_infer import infer_mapping, local
 from adaptive.sources.xml_read import PieceReader
 from adaptive.sources.xml_text import XmlText
+
+log = logging.getLogger("adaptive")
 
 
 class XmlSource:
@@ -42,6 +45,7 @@ class XmlSource:
         self._mapping = load_mapping(dialect.mapping) if dialect.mapping else None
         self._text: XmlText | None = None
         self._reader: PieceReader | None = None
+        self._is_filled = False  # there are elements in the document's beginning, rows or others
 
     @property
     def consumed(self) -> int:
@@ -80,10 +84,17 @@ class XmlSource:
         """Yield pieces of whole records.
 
         Raises SourceError where the document breaks off or is malformed outside its rows, after
-        every record before that; UsageError for a DTD.
+        every record before that; UsageError for a DTD. A document of other elements only is mentioned: it
+        may be an empty day's, or the mapping may be wrong.
         """
-        self._text = self._text or self._opened()
-        yield from self._pieces(self._text)
+        self._text, none = self._text or self._opened(), True
+        for piece in self._pieces(self._text):
+            yield piece
+            none = False
+        if none and self._is_filled:
+            log.warning(
+                "%s: no element is /%s, so there are no rows", self.name, "/".join(self._ready().mapping.row)
+            )
 
     def parse(self, raw: Piece, fields: Sequence[Field]) -> Chunk:
         """Return the records of a piece, cast; the codes of rejects are "xml", "null" and the casts'."""
@@ -109,6 +120,7 @@ class XmlSource:
                 reason = f"its first record is malformed, so its columns are not known: {flaw}"
                 raise UsageError(f"{self.name}: {reason}; mend it, or name the columns with --mapping")
             mapping = self._mapping or infer_mapping(root, self.name)
+            self._is_filled = len(root) > 0
             if local(root) != mapping.row[0]:
                 row = "/".join(mapping.row)
                 raise UsageError(f"{self.name}: its root is <{local(root)}>, but the mapping's row is /{row}")

@@ -449,6 +449,15 @@ def test_the_mapping_has_to_suit_the_document(load: Load) -> None:
         load("<list><order/></list>", MAPPING)
 
 
+@pytest.mark.parametrize(("document", "said"), [("<orders><order/></orders>", 1), ("<orders></orders>", 0)])
+def test_a_mapping_that_no_element_suits_is_mentioned(
+    document: str, said: int, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = load(document, "tables: {o: {row: /orders/ordre, fields: {note: note}}}")
+    assert found.column("note") == []
+    assert caplog.text.count("no element is /orders/ordre, so there are no rows") == said
+
+
 def test_values_are_cast_to_the_columns_types(tmp_path: Path) -> None:
     path = tmp_path / "orders.xml"
     path.write_text(orders(order("1"), order("x"), order("3")))
