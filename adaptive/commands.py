@@ -62,9 +62,12 @@ def show_log(level: str) -> None:
         raise UsageError(f"log level {level!r} is not one of {', '.join(levels)}")
     stream = _Log()
     stream.setFormatter(logging.Formatter("adaptive: %(levelname)s: %(message)s"))
-    for shown in (log, logging.getLogger("psycopg")):
+    chosen, driver = levels[level.lower()], logging.getLogger("psycopg")
+    for shown in (log, driver):
         shown.handlers[:] = [stream]
-        shown.setLevel(levels[level.lower()])
+        shown.setLevel(chosen)
+    if chosen == logging.WARNING:
+        driver.setLevel(logging.ERROR)  # it warns of lost connections, as we do
 
 
 def load(

@@ -178,7 +178,8 @@ class Coordinator:
             self._budget.check(len(rejected), len(committed) + metrics.total("enqueue"), ended=True)
         except AdaptiveError as error:
             error.result = result()
-            if type(error) is SinkError and self._target.has_ledger and self._identity.known:
+            stopped = type(error) in (SinkError, AdaptiveError)  # by the database, or its dead letters
+            if stopped and self._target.has_ledger and self._identity.known:
                 error.args = (f"{error}{RESUMES}",)
             raise
         return result()

@@ -291,7 +291,7 @@ def test_rows_with_uneven_columns_get_defaults_and_nulls_whatever_their_order(la
     ]  # fmt: skip
     refused = written(lab, rows)
     assert [(index, code) for index, code, _ in refused] == [
-        (2, "23502"), (4, "42S22"), (7, "23502"), (8, "23502"),
+        (2, "42S22"), (4, "42S22"), (7, "23502"), (8, "23502"),
     ]  # fmt: skip
     assert lab.query("SELECT id, v, w FROM t ORDER BY id") == [
         (1, 5, None), (2, 6, None), (3, 5, "x"), (5, 5, None), (6, 7, "y"),
