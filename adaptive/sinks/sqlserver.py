@@ -191,7 +191,9 @@ LOAD_NAMES = ("load", "fingerprint", "source", "mapping", "target", "mode", "sta
 LOADS = "SELECT {names} FROM {loads}"
 RECEIPTS = """
     SELECT segments, [rows], rejected FROM {ledger} {locks} WHERE [load] = ? ORDER BY committed_at, batch"""
-PAST_LOCKS = "WITH (READPAST)"  # to look on: what others have under way is neither waited for nor seen
+# To look on: what others have under way is neither waited for nor seen. Where reads use row versions
+# (READ_COMMITTED_SNAPSHOT), READPAST is an error unless locks are asked for.
+PAST_LOCKS = "WITH (READPAST, READCOMMITTEDLOCK)"
 DONE = """
     UPDATE {loads} SET state = 'done', finished_at = SYSUTCDATETIME(), [rows] = ?, rejected = ?
     WHERE [load] = ?"""

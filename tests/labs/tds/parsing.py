@@ -15,7 +15,7 @@ from labs.tds.errors import SqlError, unknown
 from labs.tds.kinds import name_of
 
 HINTS = {"HOLDLOCK", "UPDLOCK", "TABLOCK", "TABLOCKX", "XLOCK", "ROWLOCK", "PAGLOCK", "NOLOCK", "READPAST",
-         "REPEATABLEREAD", "READCOMMITTED", "SERIALIZABLE"}  # fmt: skip
+         "REPEATABLEREAD", "READCOMMITTED", "READCOMMITTEDLOCK", "SERIALIZABLE"}  # fmt: skip
 # What sqlglot does not tell apart or does not know.
 NAMES = {TokenType.STRING, TokenType.NATIONAL_STRING, TokenType.IDENTIFIER}
 REPLACED = {"CLUSTERED": "", "NONCLUSTERED": "", "REAL": "float(24)", "PERSISTED": ""}
