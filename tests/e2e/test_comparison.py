@@ -10,8 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import open_lab
-from labs import KINDS, Lab
+from labs import KINDS, Lab, open_lab
 
 from adaptive.orders import orders
 from benchmarks.comparison import STRATEGIES, Comparison, Plan, Result, Run, compare, measure

@@ -13,8 +13,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
-from conftest import open_lab
-from labs import Lab, SqlserverLab
+from labs import Lab, SqlserverLab, open_lab
 
 from adaptive import orders
 from adaptive.sinks import sqlserver
